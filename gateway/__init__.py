@@ -1,0 +1,1 @@
+"""Protocols in, readings out: links, decoding, journal, stores and the live bus. Knows no fleet."""

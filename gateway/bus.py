@@ -1,0 +1,96 @@
+"""The live bus: what just happened, for whoever watches. Bounded, lossy, never awaited by those who publish.
+
+A subscriber that does not keep up loses its oldest events and is told how many; it holds nobody up.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One change. `channel` is a live view's channel: telemetry, presence, commands, campaigns, messages, overview.
+
+    `data` is ready for JSON, except on "telemetry", where `readings` hold [(metric, ts_ms, value), …].
+    """
+
+    channel: str
+    device_id: str | None
+    data: dict[str, Any]
+
+
+class Subscription:
+    """A bounded queue of events. Read it with `await next()` or `drain()`; leave it with `close()`."""
+
+    def __init__(self, bus: "Bus", channels: frozenset[str], limit: int) -> None:
+        self._bus = bus
+        self._events: deque[Event] = deque()
+        self._limit = limit
+        self._wake = asyncio.Event()
+        self.channels = channels
+        self.dropped = 0
+
+    def offer(self, event: Event) -> None:
+        if len(self._events) >= self._limit:
+            self._events.popleft()
+            self.dropped += 1
+        self._events.append(event)
+        self._wake.set()
+
+    async def wait(self) -> None:
+        """Return once there is at least one event."""
+        await self._wake.wait()
+
+    def drain(self) -> list[Event]:
+        """All waiting events, oldest first; the queue is empty afterwards."""
+        events = list(self._events)
+        self._events.clear()
+        self._wake.clear()
+        return events
+
+    async def next(self) -> Event:
+        """The oldest waiting event."""
+        while not self._events:
+            self._wake.clear()
+            await self._wake.wait()
+        return self._events.popleft()
+
+    def close(self) -> None:
+        self._bus.leave(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Bus:
+    """Passes each event to every subscription of its channel, in the caller's turn of the event loop."""
+
+    def __init__(self) -> None:
+        self._by_channel: dict[str, list[Subscription]] = {}
+
+    def subscribe(self, channels: Iterable[str], *, limit: int = 10_000) -> Subscription:
+        """`limit` is in events; the oldest is dropped when it is reached."""
+        subscription = Subscription(self, frozenset(channels), limit)
+        for channel in subscription.channels:
+            self._by_channel.setdefault(channel, []).append(subscription)
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        for channel in subscription.channels:
+            members = self._by_channel.get(channel, [])
+            if subscription in members:
+                members.remove(subscription)
+
+    def publish(self, event: Event) -> None:
+        for subscription in self._by_channel.get(event.channel, ()):
+            subscription.offer(event)
+
+    def watched(self, channel: str) -> bool:
+        """Whether anybody would see an event on this channel: spare the making of it when not."""
+        return bool(self._by_channel.get(channel))

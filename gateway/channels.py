@@ -1,0 +1,59 @@
+"""The topics of a device, below devices/{device_id}/ (docs/topics.md). No I/O, no clock."""
+
+import re
+
+ROOT = "devices"
+DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+TELEMETRY = "telemetry"
+TELEMETRY_CBOR = "telemetry/cbor"
+EVENTS = "events"
+TWIN_REPORTED = "twin/reported"
+TWIN_GET = "twin/get"
+TWIN = "twin"
+TWIN_DESIRED = "twin/desired"
+COMMANDS = "commands"
+OTA_OFFER = "ota/offer"
+OTA_STATUS = "ota/status"
+OTA_CHUNK = "ota/chunk"
+OTA_CHUNK_GET = "ota/chunk/get"
+STATUS = "status"
+
+_UP = re.compile(
+    r"telemetry(/cbor)?|events|twin/reported|twin/get|commands/[A-Za-z0-9_-]{1,64}/status|ota/status|ota/chunk/get"
+)
+
+
+def is_device_id(text: str) -> bool:
+    """Whether `text` may name a device: 1 to 64 of A-Z a-z 0-9 . _ : -"""
+    return DEVICE_ID.fullmatch(text) is not None
+
+
+def topic_of(device_id: str, channel: str) -> str:
+    """devices/{device_id}/{channel}"""
+    return f"{ROOT}/{device_id}/{channel}"
+
+
+def split_topic(topic: str) -> tuple[str, str] | None:
+    """(device_id, channel) of a topic below devices/, or None for any other topic."""
+    root, _, rest = topic.partition("/")
+    device_id, slash, channel = rest.partition("/")
+    if root != ROOT or not slash or not channel or not is_device_id(device_id):
+        return None
+    return device_id, channel
+
+
+def is_uplink(channel: str) -> bool:
+    """Whether a device may publish on this channel."""
+    return _UP.fullmatch(channel) is not None
+
+
+def is_telemetry(channel: str) -> bool:
+    """Whether the channel carries readings, for the journal; every other uplink is for the fleet."""
+    return channel in (TELEMETRY, TELEMETRY_CBOR)
+
+
+def command_of(channel: str) -> str | None:
+    """The command id in "commands/{id}/status", or None."""
+    parts = channel.split("/")
+    return parts[1] if len(parts) == 3 and parts[0] == COMMANDS and parts[2] == "status" else None
