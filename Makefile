@@ -1,0 +1,60 @@
+# Everything starts here. `make help` lists the targets; all of them set up what they need by themselves.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt bench docs clean console
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(RUN_STAMP) ## start Mooring with 25 simulated devices and open updates
+	$(BIN)/mooring demo
+
+test: $(DEV_STAMP) ## run all tests (installs the servers they talk to when apt is there)
+	sh tests/install_servers.sh
+	$(BIN)/python -m pytest
+	$(BIN)/python build_console.py --test
+
+lint: $(DEV_STAMP) ## ruff, mypy --strict, import contracts, the console's type check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python build_console.py --check
+
+fmt: $(DEV_STAMP) ## format and sort
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV_STAMP) ## the benchmarks, peers in the same run
+	sh tests/install_servers.sh
+	$(BIN)/python -m benchmarks
+
+docs: $(DEV_STAMP) ## write the generated parts of docs/ again (settings, state diagrams, pictures)
+	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/screenshots.py
+
+console: $(RUN_STAMP) ## build the console into web/console_dist
+	$(BIN)/python build_console.py
+
+clean: ## remove the virtual environment and everything built
+	rm -rf $(VENV) web/console_dist web/console/node_modules .mypy_cache .ruff_cache .pytest_cache
+
+# The console is built on its own (build_console.py skips what is up to date), so pip need not do it too.
+$(RUN_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	MOORING_SKIP_CONSOLE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python build_console.py
+	touch $@
+
+$(DEV_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	MOORING_SKIP_CONSOLE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgres]' --group dev
+	$(BIN)/python build_console.py
+	touch $@ $(RUN_STAMP)
