@@ -1,0 +1,107 @@
+"""Topics and filters: what is valid, what matches, and that the tree agrees with the definition."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.topics import MAX_LENGTH, MAX_LEVELS, FilterTree, TopicTree, is_filter, is_topic, matches
+
+MATCHING = [
+    ("sport/tennis/player1/#", "sport/tennis/player1", True),
+    ("sport/tennis/player1/#", "sport/tennis/player1/ranking", True),
+    ("sport/#", "sport", True),
+    ("#", "a/b/c", True),
+    ("sport/tennis/+", "sport/tennis/player1", True),
+    ("sport/tennis/+", "sport/tennis/player1/ranking", False),
+    ("sport/+", "sport", False),
+    ("sport/+", "sport/", True),
+    ("+/+", "/finance", True),
+    ("/+", "/finance", True),
+    ("+", "/finance", False),
+    ("a/+/c", "a/b/c", True),
+    ("a/b", "a/B", False),
+    ("#", "$SYS/x", False),
+    ("+/x", "$SYS/x", False),
+    ("$SYS/#", "$SYS/x", True),
+    ("sport/#", "other/sport", False),
+]
+
+
+@pytest.mark.parametrize(("topic_filter", "topic", "expected"), MATCHING)
+def test_matching_follows_section_4_7(topic_filter: str, topic: str, expected: bool) -> None:
+    tree = FilterTree()
+    tree.add(topic_filter, "someone", 1)
+    assert matches(topic_filter, topic) is expected
+    assert bool(tree.match(topic)) is expected
+
+
+@pytest.mark.parametrize("text", ["", "a+", "+/a#", "a/#/b", "a#", "a/b+/c", "a\0", "a/" * MAX_LEVELS, "a" * 5000])
+def test_an_invalid_filter_is_refused(text: str) -> None:
+    assert not is_filter(text)
+
+
+@pytest.mark.parametrize("text", ["a", "/", "#", "+", "+/+/#", "a//b", "$SYS/#", "ä/ö", "a" * MAX_LENGTH])
+def test_a_valid_filter_is_accepted(text: str) -> None:
+    assert is_filter(text)
+
+
+@pytest.mark.parametrize("text", ["", "a/+", "#", "a\0b", "a/" * MAX_LEVELS])
+def test_an_invalid_topic_is_refused(text: str) -> None:
+    assert not is_topic(text)
+
+
+def test_the_highest_qos_of_overlapping_filters_counts() -> None:
+    tree = FilterTree()
+    tree.add("a/#", "x", 0)
+    tree.add("a/+", "x", 2)
+    tree.add("a/b", "x", 1)
+    assert tree.match("a/b") == {"x": 2}
+
+
+def test_subscribing_again_replaces_the_qos() -> None:
+    tree = FilterTree()
+    tree.add("a", "x", 2)
+    tree.add("a", "x", 0)
+    assert tree.match("a") == {"x": 0}
+
+
+def test_a_tree_without_subscriptions_is_empty_again() -> None:
+    tree = FilterTree()
+    for topic_filter in ("a/b/c", "a/b", "a/#", "+/x"):
+        tree.add(topic_filter, "x", 1)
+    for topic_filter in ("a/b/c", "a/b", "a/#", "+/x", "never/there"):
+        tree.discard(topic_filter, "x")
+    assert len(tree) == 0
+    assert not tree._root.children
+
+
+def test_a_tree_of_topics_is_empty_again() -> None:
+    tree = TopicTree()
+    for topic in ("a", "a/b", "a/b/c", "$x"):
+        tree.add(topic)
+    for topic in ("a/b/c", "a", "a/b", "$x", "never/there"):
+        tree.discard(topic)
+    assert tree.match("#") == []
+    assert not tree._root.children
+
+
+_LEVEL = st.sampled_from(["a", "b", "", "$x"])
+_TOPICS = st.lists(_LEVEL, min_size=1, max_size=5).map("/".join).filter(is_topic)
+_MARKS = st.sampled_from(["a", "b", "", "$x", "+", "#"])
+_FILTERS = st.lists(_MARKS, min_size=1, max_size=5).map("/".join).filter(is_filter)
+
+
+@given(st.lists(_FILTERS, max_size=6), _TOPICS)
+def test_the_tree_finds_what_matches_says(filters: list[str], topic: str) -> None:
+    tree = FilterTree()
+    for topic_filter in filters:
+        tree.add(topic_filter, topic_filter, 0)
+    assert set(tree.match(topic)) == {each for each in filters if matches(each, topic)}
+
+
+@given(_FILTERS, st.lists(_TOPICS, max_size=6))
+def test_the_tree_of_topics_finds_what_matches_says(topic_filter: str, topics: list[str]) -> None:
+    tree = TopicTree()
+    for topic in topics:
+        tree.add(topic)
+    assert sorted(tree.match(topic_filter)) == sorted({each for each in topics if matches(topic_filter, each)})
