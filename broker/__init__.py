@@ -1,6 +1,6 @@
 """An embeddable MQTT broker: one engine interface, its hooks, and the engines behind it. Knows nothing of Mooring."""
 
-from broker.engine import ConnectRequest, DenyAll, Done, Engine, Guard, Publish, SessionInfo, Sink, Tap
+from broker.engine import ConnectRequest, DenyAll, Done, Engine, Guard, Publish, SessionInfo, Sink, SubscriptionTap, Tap
 from broker.errors import BrokerError, EngineStopped, ListenError
 from broker.reason import ReasonCode
 
@@ -17,5 +17,6 @@ __all__ = [
     "ReasonCode",
     "SessionInfo",
     "Sink",
+    "SubscriptionTap",
     "Tap",
 ]

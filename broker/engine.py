@@ -8,7 +8,7 @@ says when the engine may acknowledge it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from broker.reason import ReasonCode
 
@@ -87,6 +87,15 @@ class Tap(Protocol):
 
     def refused(self, client_id: str, username: str, action: str, target: str, reason: ReasonCode) -> None:
         """The Guard said no: `action` is "connect", "publish" or "subscribe"; `target` the address, topic or filter."""
+        ...
+
+
+@runtime_checkable
+class SubscriptionTap(Tap, Protocol):
+    """A Tap that also hears of subscriptions: at `connected` a client without a kept session has none yet."""
+
+    def subscribed(self, client_id: str, username: str, topic_filter: str) -> None:
+        """Called once the client has its SUBACK: what is published to the filter from now on reaches it."""
         ...
 
 
