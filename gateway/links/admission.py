@@ -1,0 +1,38 @@
+"""What every link asks of a message before it hands it on, and how an outcome reads to a broker. No I/O, no clock.
+
+The topic rules are in gateway/channels.py (docs/topics.md); the reason codes that a PUBACK may carry are in
+MQTT 5, section 3.4.2.1.
+"""
+
+from broker.reason import ReasonCode
+from gateway.channels import is_uplink, split_topic
+from gateway.link import Outcome
+from gateway.refusals import is_temporary, unknown_channel
+
+FOREIGN_TOPIC = Outcome(
+    code=ReasonCode.NOT_AUTHORIZED, reason="foreign_topic", detail="the topic belongs to another device"
+)
+
+# Codes of a PUBACK that say "not now". An engine that cannot say so (MQTT 3.1.1) sends no PUBACK for them, and the
+# device sends again; so a final refusal must never carry one, or the device would send the same message for ever.
+_NOT_NOW = frozenset(
+    {ReasonCode.UNSPECIFIED_ERROR, ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, ReasonCode.QUOTA_EXCEEDED}
+)
+_FINAL = frozenset({ReasonCode.NOT_AUTHORIZED, ReasonCode.TOPIC_NAME_INVALID, ReasonCode.PAYLOAD_FORMAT_INVALID})
+
+
+def admit(topic: str, username: str) -> tuple[str, str] | Outcome:
+    """(device_id, channel) of a topic that the device named `username` may publish on, or the refusal."""
+    parts = split_topic(topic)
+    if parts is None or not is_uplink(parts[1]):
+        return unknown_channel(topic if parts is None else parts[1])
+    return parts if parts[0] == username else FOREIGN_TOPIC
+
+
+def puback_code(outcome: Outcome) -> ReasonCode:
+    """The outcome's code, or the nearest that a PUBACK may carry and that is as temporary or final."""
+    if not outcome.code.is_error:
+        return ReasonCode.SUCCESS
+    if is_temporary(outcome):
+        return outcome.code if outcome.code in _NOT_NOW else ReasonCode.QUOTA_EXCEEDED
+    return outcome.code if outcome.code in _FINAL else ReasonCode.PAYLOAD_FORMAT_INVALID

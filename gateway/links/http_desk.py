@@ -1,0 +1,27 @@
+"""What the device HTTP API asks of the fleet: whose token this is, and which file a device may have. No I/O here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactFile:
+    """A file that a device may have. `size` in bytes and `sha256` in hex are what was recorded, not what is found."""
+
+    path: Path
+    size: int
+    sha256: str
+    name: str
+
+
+class Desk(Protocol):
+    """Asked once per request, so an answer has to come from a cache more often than not."""
+
+    async def authenticate(self, token: str) -> str | None:
+        """The id of the device whose token this is, or None; None too for a device that is disabled."""
+        ...
+
+    async def artifact(self, device_id: str, artifact_id: str) -> ArtifactFile | None:
+        """The file, when an unfinished update job of this device offers it."""
+        ...
