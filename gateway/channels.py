@@ -25,8 +25,8 @@ _UP = re.compile(
 
 
 def is_device_id(text: str) -> bool:
-    """Whether `text` may name a device: 1 to 64 of A-Z a-z 0-9 . _ : -"""
-    return DEVICE_ID.fullmatch(text) is not None
+    """Whether `text` may name a device: 1 to 64 of A-Z a-z 0-9 . _ : -, but not "." or "..", which no URL can name."""
+    return DEVICE_ID.fullmatch(text) is not None and text not in (".", "..")
 
 
 def topic_of(device_id: str, channel: str) -> str:

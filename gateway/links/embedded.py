@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from broker.engine import Done as EngineDone
 from broker.engine import Engine, Publish, SessionInfo
+from broker.errors import EngineStopped
 from broker.reason import ReasonCode
 from gateway.channels import topic_of
 from gateway.link import Downlink, Outcome, Receiver, Uplink
@@ -75,7 +76,10 @@ class EmbeddedLink:
             retain=downlink.retain,
             content_type=downlink.content_type,
         )
-        return await self.engine.publish(message) > 0
+        try:
+            return await self.engine.publish(message) > 0
+        except EngineStopped:  # on the way down: nobody is there any more to send to
+            return False
 
     async def kick(self, device_id: str, reason: str) -> int:
         if self.engine is None:

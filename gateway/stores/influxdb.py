@@ -2,17 +2,18 @@
 
 Writing goes through influxdb-client's asynchronous client to /api/v2/write (2.x, 3.x), with lines made here: its own
 Point costs twelve times as much, and its batching mode drops what it could not deliver, where the drain keeps it.
-`api="v1"` writes to /write?db= for InfluxDB 1.x, where the bucket is the database. Reading is GET /query with
+`api="v1"` writes to /write?db= for InfluxDB 1.x, where the bucket is the database, made at first use. Reading is GET /query with
 InfluxQL everywhere.
 
 Opening makes no connection: a server that is down delays the drain, not the gateway's start. Limits of 1.x worth
 knowing: max-values-per-tag (100,000) bounds devices, max-series-per-database (1,000,000) devices times metrics.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import orjson
 
@@ -21,6 +22,10 @@ from gateway.store import Query, Series, StoreStats, StoreUnavailable
 from gateway.stores import influxql
 from gateway.stores.line_protocol import LineEncoder
 from gateway.stores.transport import Transport, authorization_of
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +69,23 @@ class InfluxStore:
         lines = self._encoder.encode(readings)
         if self._options.api == "v1":
             parameters = {"db": self._options.bucket, "precision": "ms"}
-            await self._transport.request("POST", "/write", parameters=parameters, body=lines)
+            await self._in_database(
+                lambda: self._transport.request("POST", "/write", parameters=parameters, body=lines)
+            )
         else:
             await self._transport.write_v2(lines)
 
     async def query(self, query: Query) -> dict[str, Series]:
-        return influxql.read_series(await self._ask("GET", influxql.select(query)))
+        return await self._series("GET", influxql.select(query))
 
     async def latest(self, device_id: str) -> dict[str, tuple[int, Value]]:
-        found = influxql.read_series(await self._ask("GET", influxql.select_latest(device_id)))
+        found = await self._series("GET", influxql.select_latest(device_id))
         return {metric: (series.t[-1], series.v[-1]) for metric, series in found.items()}
 
     async def delete_device(self, device_id: str) -> None:
         """Forget a device. Raises StoreRejected where the server never will: InfluxDB 3 Core has no deletion."""
         if self._options.api == "v1":
-            influxql.read_series(await self._ask("POST", influxql.delete_device(device_id)))  # for the errors in it
+            await self._series("POST", influxql.delete_device(device_id))
             return
         stop = datetime.now(UTC) + timedelta(days=2)  # readings may be a day ahead of the clock
         for predicate in influxql.delete_predicates(device_id):
@@ -87,6 +94,23 @@ class InfluxStore:
     async def stats(self) -> StoreStats:
         """Its kind alone: no version tells the rest cheaply."""
         return StoreStats(kind="influxdb")
+
+    async def _series(self, method: str, statements: str) -> dict[str, Series]:
+        async def ask() -> dict[str, Series]:
+            return influxql.read_series(await self._ask(method, statements))
+
+        return await self._in_database(ask)
+
+    async def _in_database(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it; where a 1.x server has no such database yet, make it and do it again."""
+        try:
+            return await work()
+        except StoreUnavailable as error:
+            if self._options.api != "v1" or "database not found" not in str(error):
+                raise
+        logger.info("%s: making database %s", self._transport.url, self._options.bucket)
+        influxql.read_series(await self._ask("POST", influxql.create_database(self._options.bucket)))
+        return await work()
 
     async def _ask(self, method: str, statements: str) -> Mapping[str, Any]:
         parameters = {"db": self._options.bucket, "epoch": "ms", "q": statements}

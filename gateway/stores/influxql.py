@@ -48,6 +48,11 @@ def select_latest(device_id: str) -> str:
     )
 
 
+def create_database(name: str) -> str:
+    """The statement that makes a database, and changes nothing where there is one (1.x)."""
+    return f"CREATE DATABASE {identifier(name)}"
+
+
 def delete_device(device_id: str) -> str:
     """The statements that forget a device (1.x)."""
     where = f"{identifier('device')} = {literal(tag_of(device_id))}"

@@ -1,0 +1,372 @@
+"""The gateway: links on one side, the telemetry lane and the control lane on the other, and the way back down.
+
+It knows devices only by their ids: who is active says a Registry, what a control message means a Control; the
+fleet is both. Everything runs in one event loop; `uplinks` is called once a read and never blocks.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+
+from gateway.bus import Bus, Event
+from gateway.channels import is_telemetry, is_uplink
+from gateway.control_lanes import ControlLanes
+from gateway.dead_letters import DeadLetter, DeadLetters
+from gateway.decode import DecodeLimits
+from gateway.drain import Drain, DrainOptions, DrainStats
+from gateway.history import History
+from gateway.ingest import Ingest
+from gateway.journal import Journal, JournalOptions, JournalStats
+from gateway.kinds import Fixed, Kinds
+from gateway.link import TAKEN, Done, Downlink, Link, Outcome, Uplink
+from gateway.meter import Meter
+from gateway.readings import Reading
+from gateway.recent import Recent, Row
+from gateway.refusals import Refusal, internal_error, is_temporary, unknown_channel, unknown_device
+from gateway.store import Store, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+_NO_LETTER = frozenset({Refusal.UNKNOWN_DEVICE})
+
+
+class Registry(Protocol):
+    """Who may speak."""
+
+    def is_active(self, device_id: str) -> bool:
+        """Known and not disabled; asked per message, so from memory."""
+        ...
+
+
+class Control(Protocol):
+    """Takes what is not telemetry, and is told of comings, goings and refusals. Only `handle` may wait."""
+
+    async def handle(self, uplink: Uplink) -> Outcome: ...
+
+    def connected(self, device_id: str, link: str, address: str) -> None: ...
+
+    def disconnected(self, device_id: str, link: str, reason: str) -> None: ...
+
+    def refused(self, uplink: Uplink, outcome: Outcome) -> None:
+        """A message, or part of it, was refused: told once of each, whoever refused it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayOptions:
+    """Each bound has its default; docs/limits.md lists them."""
+
+    data_dir: Path
+    journal: JournalOptions = field(default_factory=JournalOptions)
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+    drain: DrainOptions = field(default_factory=DrainOptions)
+    metrics_per_device: int = 1000
+    recent_limit_bytes: int = 64 << 20
+    control_workers: int = 8
+    control_queue_limit: int = 500
+    control_limit_bytes: int = 32 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStats:
+    """Counts since the start, and rates over the last ten seconds."""
+
+    messages: int
+    readings: int
+    refused: dict[str, int]
+    messages_per_s: float
+    readings_per_s: float
+    refused_per_s: float
+    journal: JournalStats
+    drain: DrainStats
+    recent_readings: int
+    control_queued: int
+    control_busy: int
+    dead_letters_dropped: int
+
+
+def wall_clock_ms() -> int:
+    """Unix time in ms."""
+    return time.time_ns() // 1_000_000
+
+
+class Gateway:
+    """One gateway. Implements link.Receiver."""
+
+    def __init__(
+        self,
+        options: GatewayOptions,
+        *,
+        store: Store,
+        links: Sequence[Link],
+        bus: Bus,
+        now_ms: Callable[[], int] = wall_clock_ms,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.bus = bus
+        self.store = store
+        self.links = tuple(links)
+        self.journal = Journal(options.data_dir / "journal.db", options.journal, now_ms=now_ms, monotonic=monotonic)
+        self.dead_letters = DeadLetters(options.data_dir / "dead_letters.db")
+        self._recent = Recent(limit_bytes=options.recent_limit_bytes)
+        self.drain = Drain(
+            store,
+            self.journal,
+            self._recent,
+            options.drain,
+            now_ms=now_ms,
+            monotonic=monotonic,
+            rejected=self._store_rejected,
+        )
+        self.history = History(store, self.journal, self._recent, store_opened=lambda: self.drain.store_opened)
+        self.ingest = Ingest(
+            self.journal,
+            bus,
+            now_ms=now_ms,
+            monotonic=monotonic,
+            limits=options.limits,
+            kinds=Kinds(self.journal.kinds_of, metrics_per_device=options.metrics_per_device),
+            refused=self._refused,
+        )
+        self._lanes = ControlLanes(
+            self._handle,
+            workers=options.control_workers,
+            queue_limit=options.control_queue_limit,
+            limit_bytes=options.control_limit_bytes,
+        )
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._registry: Registry | None = None
+        self._control: Control | None = None
+        self._messages = Meter()
+        self._refusals = Meter()
+        self._refused_by_reason: Counter[str] = Counter()
+        self.journal.on_commit = self._on_commit
+        self.dead_letters.on_add = self._on_letter
+
+    async def start(self, registry: Registry, control: Control) -> None:
+        """Open the journal and the store, start the drain, the control workers, then the links.
+
+        A store that is not available is waited for by the drain. Raises JournalError, or what the store or a link
+        raises; then nothing is left running.
+        """
+        self._registry, self._control = registry, control
+        try:
+            stored = await self.journal.open()
+            for summary in stored:
+                self._recent.add_stored(summary)
+            if stored:
+                logger.info("%d rows of the journal are still to go into the store", len(stored))
+            await self.dead_letters.open()
+            try:
+                await self.drain.open_store()
+            except StoreUnavailable as error:
+                logger.warning("the store cannot be opened yet: %s", error)
+            self.drain.start(stored[0].seq - 1 if stored else self.journal.last_seq)
+            self._lanes.start()
+            for link in self.links:
+                await link.start(self)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Links first, then what they brought: control messages, journal, drain. May be called twice."""
+        for link in reversed(self.links):
+            try:
+                await link.stop()
+            except Exception:
+                logger.exception("%s: the link failed to stop", link.name)
+        await self._lanes.stop()
+        with contextlib.suppress(TimeoutError):  # a full journal may be waiting for room
+            async with asyncio.timeout(2.0):
+                await self.journal.barrier()
+        await self.drain.stop()
+        await self.journal.close()
+        await self.dead_letters.close()
+        if self.drain.store_opened:
+            self.drain.store_opened = False
+            try:
+                await self.store.close()
+            except Exception:
+                logger.exception("the store failed to close")
+
+    # ---- up: link.Receiver
+
+    def uplinks(self, batch: Sequence[Uplink], done: Done) -> None:
+        """Part a batch by lane; `done` is called once all of it is answered."""
+        registry = self._registry
+        if registry is None or not batch:
+            done([internal_error()] * len(batch))
+            return
+        self._messages.add(len(batch), self._monotonic())
+        telemetry: list[int] = []
+        control: list[int] = []
+        refused: list[tuple[int, Outcome]] = []
+        for place, uplink in enumerate(batch):
+            if not registry.is_active(uplink.device_id):
+                refused.append((place, unknown_device(uplink.device_id)))
+            elif is_telemetry(uplink.channel):
+                telemetry.append(place)
+            elif is_uplink(uplink.channel):
+                control.append(place)
+            else:
+                refused.append((place, unknown_channel(uplink.channel)))
+        if len(telemetry) == len(batch):
+            self.ingest.uplinks(batch, done)
+            return
+        tally = _Tally(len(batch), done)
+        for place, outcome in refused:
+            self._refused(batch[place], outcome)
+            tally.set([place], [outcome])
+        for place in control:
+            self._lanes.put(batch[place], partial(self._answered, batch[place], tally, place))
+        if telemetry:
+            self.ingest.uplinks([batch[place] for place in telemetry], partial(tally.set, telemetry))
+
+    def connected(self, device_id: str, link: str, address: str) -> None:
+        if self._control is not None:
+            try:
+                self._control.connected(device_id, link, address)
+            except Exception:
+                logger.exception("%s: noting its connection failed", device_id)
+
+    def disconnected(self, device_id: str, link: str, reason: str) -> None:
+        if self._control is not None:
+            try:
+                self._control.disconnected(device_id, link, reason)
+            except Exception:
+                logger.exception("%s: noting its disconnection failed", device_id)
+
+    # ---- down
+
+    async def send(self, device_id: str, channel: str, payload: bytes, *, retain: bool = False) -> bool:
+        """Hand a message to every link; True when one of them has the device (or a broker that has it)."""
+        downlink = Downlink(device_id=device_id, channel=channel, payload=payload, retain=retain)
+        sent = False
+        for link in self.links:
+            try:
+                sent = await link.send(downlink) or sent
+            except Exception:
+                logger.exception("%s: %s could not send on %s", device_id, link.name, channel)
+        return sent
+
+    async def kick(self, device_id: str, reason: str) -> int:
+        """Drop the device's connections on all links; returns how many there were."""
+        count = 0
+        for link in self.links:
+            try:
+                count += await link.kick(device_id, reason)
+            except Exception:
+                logger.exception("%s: %s could not drop it", device_id, link.name)
+        return count
+
+    async def forget_device(self, device_id: str) -> None:
+        """Forget a deleted device's readings, kinds and dead letters, also those on their way into the store.
+
+        Call it when the device may no longer send. Durable when it returns; a store that is down follows later,
+        before anything newer is written to it. Raises JournalUnwritable.
+        """
+        upto = await self.journal.erase(device_id)
+        self.ingest.kinds.forget_device(device_id)
+        self._recent.forget_device(device_id, upto)
+        self.history.forget_device(device_id)
+        await self.drain.erase_now()
+        self.history.forget_device(device_id)  # what was loaded while the store still had it
+        await self.dead_letters.delete_device(device_id)
+
+    def stats(self) -> GatewayStats:
+        now = self._monotonic()
+        return GatewayStats(
+            messages=self._messages.total,
+            readings=self.ingest.readings.total,
+            refused=dict(self._refused_by_reason),
+            messages_per_s=self._messages.per_s(now),
+            readings_per_s=self.ingest.readings.per_s(now),
+            refused_per_s=self._refusals.per_s(now),
+            journal=self.journal.stats(),
+            drain=self.drain.stats(),
+            recent_readings=self._recent.readings,
+            control_queued=self._lanes.queued,
+            control_busy=self._lanes.busy,
+            dead_letters_dropped=self.dead_letters.dropped,
+        )
+
+    # ---- private
+
+    def _on_commit(self, row: Row, fixed: Sequence[Fixed]) -> None:
+        self._recent.add(row)
+        self.ingest.kinds.settle(fixed)
+        self.history.saw(row)
+        self.drain.wake()
+
+    async def _handle(self, uplink: Uplink) -> Outcome:
+        if self._control is None:
+            return internal_error()
+        return await self._control.handle(uplink)
+
+    def _answered(self, uplink: Uplink, tally: "_Tally", place: int, outcome: Outcome) -> None:
+        if outcome.code.is_error:
+            self._refused(uplink, outcome)
+        tally.set([place], [outcome])
+
+    def _refused(self, uplink: Uplink, outcome: Outcome) -> None:
+        self._refused_by_reason[outcome.reason or outcome.code.name.lower()] += 1
+        self._refusals.add(1, self._monotonic())
+        if not is_temporary(outcome) and outcome.reason not in _NO_LETTER:
+            self.dead_letters.add(
+                device_id=uplink.device_id,
+                at_ms=uplink.received_at_ms,
+                channel=uplink.channel,
+                reason=outcome.reason,
+                detail=outcome.detail,
+                payload=uplink.payload,
+            )
+        if self._control is not None:
+            try:
+                self._control.refused(uplink, outcome)
+            except Exception:
+                logger.exception("%s: noting a refused message failed", uplink.device_id)
+
+    def _store_rejected(self, reading: Reading, detail: str) -> None:
+        self._refused_by_reason[Refusal.STORE_REJECTED] += 1
+        self.dead_letters.add(
+            device_id=reading.device_id,
+            at_ms=self._now_ms(),
+            channel="telemetry",
+            reason=Refusal.STORE_REJECTED,
+            detail=detail,
+            payload=orjson.dumps({"ts": reading.ts_ms, "values": {reading.metric: reading.value}}),
+        )
+
+    def _on_letter(self, letter: DeadLetter) -> None:
+        if self.bus.watched("messages"):
+            self.bus.publish(Event(channel="messages", device_id=letter.device_id, data=letter.entry()))
+
+
+class _Tally:
+    """The outcomes of a batch whose parts are answered apart; calls `done` when the last one is in."""
+
+    def __init__(self, size: int, done: Done) -> None:
+        self._outcomes: list[Outcome] = [TAKEN] * size
+        self._missing = size
+        self._done = done
+
+    def set(self, places: Sequence[int], outcomes: Sequence[Outcome]) -> None:
+        for place, outcome in zip(places, outcomes, strict=True):
+            self._outcomes[place] = outcome
+        self._missing -= len(places)
+        if self._missing == 0:
+            try:
+                self._done(self._outcomes)
+            except Exception:
+                logger.exception("a link failed on its acknowledgement of %d messages", len(self._outcomes))

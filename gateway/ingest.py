@@ -1,0 +1,183 @@
+"""The telemetry lane: uplinks in, readings in the journal, only then the acknowledgement, then the live bus.
+
+A batch is decoded in the caller's turn of the event loop and handed to the journal as one entry; nothing here
+makes a task or waits. A message is refused whole when it cannot be read; a metric that changed its type, or one
+too many, is refused alone and the message's other readings are stored.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from gateway.bus import Bus, Event
+from gateway.decode import DEFAULT_LIMITS, DecodeLimits, Undecodable, decode
+from gateway.journal import Entry, Journal
+from gateway.journal_file import JournalError
+from gateway.kinds import Fixed, Kinds, Sorted
+from gateway.link import TAKEN, Done, Outcome, Uplink
+from gateway.meter import Meter
+from gateway.readings import Reading
+from gateway.refusals import Refusal, internal_error, refuse, store_full
+
+logger = logging.getLogger(__name__)
+
+_READING_BYTES = 200
+"""What a reading takes in memory beside its text: a tuple of four, a number, its share of two lists."""
+
+_STAMP_AHEAD_MS = 10_000
+_STAMPS_KEPT = 50_000
+
+
+class Stamps:
+    """The server's time for readings without one: strictly increasing per device, so that none hides another.
+
+    A device that sends more than one a millisecond runs ahead of the clock; past 10 s of that it is refused.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+        self._seen_ms = 0
+
+    def next(self, device_id: str, now_ms: int) -> int:
+        """The next time of a device. Raises Undecodable (too_fast)."""
+        if now_ms != self._seen_ms:
+            if now_ms < self._seen_ms - 1000 or len(self._last) > _STAMPS_KEPT:
+                # The clock was set back, or many devices were heard: times in the past hold nobody.
+                back = now_ms < self._seen_ms - 1000
+                self._last = {} if back else {key: ms for key, ms in self._last.items() if ms >= now_ms}
+            self._seen_ms = now_ms
+        stamp = max(now_ms, self._last.get(device_id, 0) + 1)
+        if stamp > now_ms + _STAMP_AHEAD_MS:
+            raise Undecodable(Refusal.TOO_FAST, "more than 1,000 messages a second without a time of their own")
+        self._last[device_id] = stamp
+        return stamp
+
+
+class Ingest:
+    """Takes telemetry uplinks. `refused` is told of every message, or part of one, that is not stored."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        bus: Bus,
+        *,
+        now_ms: Callable[[], int],
+        monotonic: Callable[[], float] = time.monotonic,
+        limits: DecodeLimits = DEFAULT_LIMITS,
+        kinds: Kinds | None = None,
+        refused: Callable[[Uplink, Outcome], None] = lambda uplink, outcome: None,
+    ) -> None:
+        self.kinds = kinds or Kinds(journal.kinds_of)
+        self.readings = Meter()
+        self._journal = journal
+        self._bus = bus
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._limits = limits
+        self._refused = refused
+        self._stamps = Stamps()
+        journal.on_abandon = self.kinds.abandon
+
+    def uplinks(self, batch: Sequence[Uplink], done: Done) -> None:
+        """Decode the batch and answer it, in order with other batches, once its readings are safe."""
+        refusal = self._journal.refusal
+        if refusal is not None:  # not worth decoding
+            self._answer([refusal] * len(batch), [], batch, done, None)
+            return
+        outcomes: list[Outcome] = []
+        messages: list[list[Reading]] = []
+        taken: list[int] = []
+        fixed: list[Fixed] = []
+        cost = 0
+        for place, uplink in enumerate(batch):
+            outcome, found = self._take(uplink)
+            outcomes.append(outcome)
+            if found is not None:
+                fixed += found.fixed
+                if found.fit:
+                    taken.append(place)
+                    messages.append(found.fit)
+                    cost += _READING_BYTES * len(found.fit) + len(uplink.payload)
+        settle = partial(self._settled, outcomes, taken, batch, done, messages)
+        self._journal.append(Entry(messages, settle, fixed, cost))
+
+    def _take(self, uplink: Uplink) -> tuple[Outcome, Sorted | None]:
+        device_id = uplink.device_id
+        now_ms = self._now_ms()
+        try:
+            readings = decode(
+                uplink.channel,
+                uplink.content_type,
+                uplink.payload,
+                device_id=device_id,
+                now_ms=now_ms,
+                limits=self._limits,
+                stamp=partial(self._stamps.next, device_id, now_ms),
+            )
+            found = self.kinds.sort(device_id, readings)
+        except Undecodable as error:
+            retry_after_s = 1.0 if error.reason is Refusal.TOO_FAST else None
+            return refuse(error.reason, error.detail, retry_after_s=retry_after_s), None
+        except JournalError as error:
+            logger.error("%s: kinds cannot be read: %s", device_id, error)
+            return store_full(self._journal.options.retry_after_s, "the journal cannot be read"), None
+        except Exception:
+            logger.exception("%s: decoding failed on a message of %d bytes", device_id, len(uplink.payload))
+            return internal_error(), None
+        if not found.unfit:
+            return TAKEN, found
+        refusals = [refuse(reason, detail) for _, reason, detail in found.unfit]
+        if not found.fit:
+            return refusals[0], None  # told of by _answer
+        told: set[str] = set()
+        for refusal in refusals:
+            if refusal.reason not in told:  # once a reason: 256 metrics too many are one dead letter
+                told.add(refusal.reason)
+                self._refused(uplink, refusal)
+        parts: list[object] = [
+            {"metric": reading.metric, "reason": str(reason), "detail": detail}
+            for reading, reason, detail in found.unfit
+        ]
+        return replace(TAKEN, data={"refused": parts}), found
+
+    def _settled(
+        self,
+        outcomes: list[Outcome],
+        taken: list[int],
+        batch: Sequence[Uplink],
+        done: Done,
+        messages: list[list[Reading]],
+        refusal: Outcome | None,
+    ) -> None:
+        if refusal is not None:
+            for place in taken:
+                outcomes[place] = refusal
+            messages = []
+        self._answer(outcomes, messages, batch, done, refusal)
+
+    def _answer(
+        self,
+        outcomes: list[Outcome],
+        messages: list[list[Reading]],
+        batch: Sequence[Uplink],
+        done: Done,
+        refusal: Outcome | None,
+    ) -> None:
+        for uplink, outcome in zip(batch, outcomes, strict=True):
+            if outcome.code.is_error:
+                self._refused(uplink, outcome)
+        try:
+            done(outcomes)
+        except Exception:
+            logger.exception("a link failed on its acknowledgement of %d messages", len(batch))
+        if not messages:
+            return
+        self.readings.add(sum(map(len, messages)), self._monotonic())
+        if self._bus.watched("telemetry"):
+            for message in messages:
+                readings = [reading[1:] for reading in message]
+                self._bus.publish(
+                    Event(channel="telemetry", device_id=message[0].device_id, data={"readings": readings})
+                )
