@@ -1,0 +1,222 @@
+"""The fleet as one thing: its services, how they are joined, and who starts and stops them.
+
+fleet = Fleet(options, bus=bus)            # fleet.guard and fleet.desk are ready to be handed to links
+gateway = Gateway(…, links=[…], bus=bus)
+await fleet.start(gateway)                 # opens the database; nothing is sent yet
+await gateway.start(fleet, fleet.inbox)    # devices may come
+…
+await gateway.stop()
+await fleet.stop()
+"""
+
+import logging
+
+from fleet.access_tokens import AccessTokens, load_secret
+from fleet.artifacts import Artifacts
+from fleet.audit import Audit
+from fleet.campaigns import Campaigns
+from fleet.clock import Clock, SystemClock
+from fleet.commands import Commands
+from fleet.credentials import Credentials
+from fleet.database import Database
+from fleet.desk import FleetDesk
+from fleet.devices import Devices
+from fleet.directory import Directory
+from fleet.downloads import Downloads
+from fleet.forgetting import Forgetting
+from fleet.guard import DeviceGuard
+from fleet.inbox import Inbox
+from fleet.jobs import Jobs
+from fleet.logins import Logins
+from fleet.options import FleetOptions
+from fleet.outbox import Outbox
+from fleet.passwords import Passwords
+from fleet.people import People
+from fleet.ports import GatewayPort, Sender
+from fleet.presence import Presence
+from fleet.refused import RefusedMessages
+from fleet.timeline import Timeline
+from fleet.timers import Timers
+from fleet.twins import Twins
+from gateway.bus import Bus
+from gateway.channels import STATUS
+
+logger = logging.getLogger(__name__)
+
+
+class Fleet:
+    """Implements gateway.Registry; its `inbox` is gateway.Control, `guard` broker.Guard, `desk` the HTTP link's Desk.
+
+    One fleet is open in a process at a time (the database's models belong to it).
+    """
+
+    def __init__(self, options: FleetOptions, *, bus: Bus, clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
+        data_dir = options.data_dir
+        secret = options.jwt_secret or load_secret(data_dir / "jwt.key")
+        self.options = options
+        self.database = Database(options.database_url or f"sqlite://{data_dir / 'fleet.db'}")
+        self.timers = Timers(clock)
+        self.audit = Audit(clock, limit=options.audit_limit)
+        self.timeline = Timeline(database=self.database, bus=bus, clock=clock, limit=options.timeline_limit)
+        self._sender = Sender()
+        self._directory = Directory()
+        self._forgetting = Forgetting()
+        self._passwords = Passwords(min_length=options.password_min_length)
+        self.presence = Presence(
+            database=self.database, directory=self._directory, timeline=self.timeline, bus=bus, clock=clock
+        )
+        self._credentials = Credentials(
+            database=self.database,
+            directory=self._directory,
+            presence=self.presence,
+            sender=self._sender,
+            audit=self.audit,
+            timeline=self.timeline,
+            clock=clock,
+            cache_limit=options.credential_cache,
+        )
+        self.devices = Devices(
+            database=self.database,
+            directory=self._directory,
+            presence=self.presence,
+            credentials=self._credentials,
+            audit=self.audit,
+            timeline=self.timeline,
+            forgetting=self._forgetting,
+            clock=clock,
+        )
+        self.twins = Twins(
+            database=self.database,
+            presence=self.presence,
+            sender=self._sender,
+            audit=self.audit,
+            timeline=self.timeline,
+            bus=bus,
+            clock=clock,
+        )
+        self.commands = Commands(
+            database=self.database,
+            presence=self.presence,
+            sender=self._sender,
+            audit=self.audit,
+            timeline=self.timeline,
+            bus=bus,
+            clock=clock,
+            pending_limit=options.commands_pending_limit,
+        )
+        self.artifacts = Artifacts(
+            directory=data_dir / "artifacts",
+            database=self.database,
+            audit=self.audit,
+            clock=clock,
+            limit_bytes=options.artifact_limit_bytes,
+        )
+        self.jobs = Jobs(
+            database=self.database,
+            presence=self.presence,
+            sender=self._sender,
+            timeline=self.timeline,
+            bus=bus,
+            clock=clock,
+            device_http_url=options.device_http_url,
+        )
+        self.campaigns = Campaigns(
+            database=self.database, artifacts=self.artifacts, jobs=self.jobs, audit=self.audit, bus=bus, clock=clock
+        )
+        self.downloads = Downloads(artifacts=self.artifacts, sender=self._sender, clock=clock)
+        self._logins = Logins(
+            database=self.database,
+            tokens=AccessTokens(secret, lifetime_s=options.access_token_s),
+            clock=clock,
+            refresh_token_s=options.refresh_token_s,
+        )
+        self.people = People(
+            database=self.database, passwords=self._passwords, logins=self._logins, audit=self.audit, clock=clock
+        )
+        self.outbox = Outbox(
+            presence=self.presence,
+            sender=self._sender,
+            clock=clock,
+            parts=[self.twins, self.commands, self.jobs],
+        )
+        self.guard = DeviceGuard(credentials=self._credentials, directory=self._directory)
+        self.desk = FleetDesk(credentials=self._credentials, downloads=self.downloads)
+        self.inbox = Inbox(
+            directory=self._directory,
+            presence=self.presence,
+            twins=self.twins,
+            commands=self.commands,
+            jobs=self.jobs,
+            downloads=self.downloads,
+            timeline=self.timeline,
+            clock=clock,
+        )
+        self._join()
+
+    async def start(self, gateway: GatewayPort) -> None:
+        """Open the database, then begin to work; `gateway` need not be started yet. Raises SetupError."""
+        await self.database.open()
+        self._sender.gateway = gateway
+        self.timeline.refused = RefusedMessages(gateway.dead_letters)
+        await self._directory.load()
+        await self.artifacts.start()
+        self.timeline.start()
+        await self.presence.start()
+        self.outbox.start()
+        self.timers.start()
+        logger.info("fleet: %d devices", len(self._directory))
+
+    async def stop(self) -> None:
+        """Write what is known and close; call it after the gateway has stopped."""
+        await self.timers.stop()
+        await self.outbox.stop()
+        await self.presence.stop()
+        await self.timeline.stop()
+        await self._credentials.write_used()
+        self._passwords.close()
+        await self.database.close()
+
+    def is_active(self, device_id: str) -> bool:
+        """Whether a device is known and not disabled. Asked for each of its messages, so it also is a sign of life."""
+        if not self._directory.is_active(device_id):
+            return False
+        self.presence.heard(device_id)
+        return True
+
+    def _join(self) -> None:
+        self.presence.on_written = self.outbox.presence_changed
+        self.commands.nudge = self.outbox.nudge
+        self.twins.nudge = self.outbox.nudge
+        self.jobs.nudge = self.outbox.nudge
+        self.campaigns.nudge = self.outbox.nudge
+        self.twins.on_reported = self.jobs.twin_reported
+        self.jobs.on_moved = self.campaigns.job_moved
+        self.jobs.on_ended = self.downloads.withdraw
+        self._forgetting.add("presence", self._forget_presence)
+        self._forgetting.add("jobs", self.jobs.forget_device)
+        self._forgetting.add("timeline", self.timeline.delete_device)
+        self._forgetting.add("gateway", self._forget_in_gateway)
+        timers = self.timers
+        timers.add("drop connections again", 0.2, self._credentials.expel_again)
+        timers.add("show campaigns", 0.5, self.campaigns.show_changed)
+        timers.add("expire commands", 1.0, self.commands.expire)
+        timers.add("send commands again", 1.0, self.commands.resend)
+        timers.add("time jobs out", 1.0, self.jobs.time_out)
+        timers.add("offer updates again", 1.0, self.jobs.reoffer)
+        timers.add("write last seen", 5.0, self.presence.write_heard)
+        timers.add("write last used", 10.0, self._credentials.write_used)
+        timers.add("prune timelines", 30.0, self.timeline.prune)
+        timers.add("settle campaigns", 60.0, self.campaigns.settle_all)
+        timers.add("prune logins", 600.0, self._logins.prune)
+        timers.add("prune audit", 600.0, self.audit.prune)
+        if self.database.is_shared:
+            timers.add("read the devices of other nodes", 15.0, self._directory.load)
+
+    async def _forget_presence(self, device_id: str) -> None:
+        self.presence.forget(device_id)
+        await self._sender.send(device_id, STATUS, b"", retain=True)
+
+    async def _forget_in_gateway(self, device_id: str) -> None:
+        if self._sender.gateway is not None:
+            await self._sender.gateway.forget_device(device_id)

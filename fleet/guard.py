@@ -1,0 +1,78 @@
+"""Who may connect to the embedded broker, and what they may publish and subscribe to there: deny by default.
+
+A device logs in with its id as user name and its token as password. Its client id is the device id, or the device
+id followed by ":" and anything without topic characters. It publishes on the uplink channels below its own topic
+root and subscribes below that root, and nowhere else; a will is a publish. Rules are looked up at each use.
+"""
+
+import logging
+import re
+
+from broker.engine import ConnectRequest
+from broker.reason import ReasonCode
+from fleet.credentials import Credentials
+from fleet.directory import Directory
+from gateway.channels import ROOT, is_device_id, is_uplink, split_topic
+
+logger = logging.getLogger(__name__)
+
+CLIENT_ID_LIMIT = 256
+_CLIENT_ID = re.compile(r"[^\x00-\x1f\x7f+#/$]{1,256}")
+_FILTER_LEVELS_LIMIT = 16  # the deepest channel has three levels below the root's two
+
+
+class DeviceGuard:
+    """Implements broker.Guard for devices."""
+
+    def __init__(self, *, credentials: Credentials, directory: Directory) -> None:
+        self._credentials = credentials
+        self._directory = directory
+
+    async def connect(self, request: ConnectRequest) -> ReasonCode:
+        """The same answer for an unknown device, a wrong token and a disabled device."""
+        device_id = request.username or ""
+        if not is_device_id(device_id) or not request.password:
+            return ReasonCode.BAD_USER_NAME_OR_PASSWORD
+        try:
+            token = request.password.decode("ascii")
+        except UnicodeDecodeError:
+            return ReasonCode.BAD_USER_NAME_OR_PASSWORD
+        try:
+            known = await self._credentials.authenticate(device_id, token)
+        except Exception:
+            logger.exception("%s: cannot be checked", device_id)
+            return ReasonCode.SERVER_UNAVAILABLE
+        if not known:
+            return ReasonCode.BAD_USER_NAME_OR_PASSWORD
+        if not _CLIENT_ID.fullmatch(request.client_id) or self._directory.owner_of(request.client_id) != device_id:
+            return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+        if request.will_topic is not None:
+            return self.publish(request.client_id, device_id, request.will_topic)
+        return ReasonCode.SUCCESS
+
+    def publish(self, client_id: str, username: str, topic: str) -> ReasonCode:
+        """Only uplink channels below the device's own root, and only while it is not disabled."""
+        own = split_topic(topic)
+        if own is None or own[0] != username or not is_uplink(own[1]) or not self._directory.is_active(username):
+            return ReasonCode.NOT_AUTHORIZED
+        return ReasonCode.SUCCESS
+
+    async def subscribe(self, client_id: str, username: str, topic_filter: str) -> ReasonCode:
+        """Only filters that cannot match anything but the device's own topics."""
+        root = f"{ROOT}/{username}/"
+        if not self._directory.is_active(username) or not is_device_id(username):
+            return ReasonCode.NOT_AUTHORIZED
+        if not topic_filter.startswith(root) or topic_filter.count("/") >= _FILTER_LEVELS_LIMIT:
+            return ReasonCode.NOT_AUTHORIZED
+        return ReasonCode.SUCCESS if _is_filter(topic_filter) else ReasonCode.TOPIC_FILTER_INVALID
+
+
+def _is_filter(topic_filter: str) -> bool:
+    """Well-formed: wildcards fill a level, # is the last one [MQTT-4.7.1]."""
+    levels = topic_filter.split("/")
+    if "\0" in topic_filter:
+        return False
+    return all(
+        ("+" not in level or level == "+") and ("#" not in level or (level == "#" and place == len(levels) - 1))
+        for place, level in enumerate(levels)
+    )

@@ -1,0 +1,303 @@
+"""The fleet's tables, as Tortoise models; only the services see them.
+
+Three rules hold for all of them. A row with a state has an integer `version` and is written by compare-and-swap on
+it. JSON is kept as text, so that both databases give back the bytes that were put in (jsonb refuses NUL and loses
+the order of keys). A column that lists are sorted by is never NULL: SQLite and PostgreSQL put NULLs at opposite ends.
+
+What is to be said of a table is said in comments: Tortoise puts a model's docstring into its SQL.
+"""
+
+from tortoise import fields
+from tortoise.indexes import Index
+from tortoise.models import Model
+
+from fleet.clock import EPOCH
+
+ID = 32  # an id of ours has 26 characters
+DEVICE_ID = 64
+STATE = 16
+NAME = 128
+ADDRESS = 64
+
+
+# `status` is what people see: `presence`, unless the device is disabled. EPOCH in `last_seen_at` is never.
+class DeviceRow(Model):
+    id = fields.CharField(DEVICE_ID, primary_key=True)
+    name = fields.CharField(NAME)
+    profile = fields.CharField(NAME, default="")
+    tags = fields.TextField(default="[]")
+    attributes = fields.TextField(default="{}")
+    status = fields.CharField(STATE)
+    presence = fields.CharField(STATE)
+    disabled = fields.BooleanField(default=False)
+    since = fields.DatetimeField(null=True)
+    last_seen_at = fields.DatetimeField(default=EPOCH)
+    address = fields.CharField(ADDRESS, default="")
+    link = fields.CharField(ADDRESS, default="")
+    firmware = fields.CharField(NAME, default="")
+    target_firmware = fields.CharField(NAME, default="")
+    version = fields.IntField(default=1)
+    created_at = fields.DatetimeField()
+    updated_at = fields.DatetimeField()
+
+    class Meta:
+        table = "device"
+        indexes = (
+            Index(fields=("name", "id")),
+            Index(fields=("status", "id")),
+            Index(fields=("last_seen_at", "id")),
+            Index(fields=("firmware", "id")),
+            Index(fields=("presence",)),
+        )
+
+
+# A tag of a device once more, to find devices by it.
+class DeviceTagRow(Model):
+    id = fields.IntField(primary_key=True)
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        "fleet.DeviceRow", related_name="tag_rows", on_delete=fields.CASCADE
+    )
+    tag = fields.CharField(NAME)
+
+    class Meta:
+        table = "device_tag"
+        unique_together = (("tag", "device"),)
+
+
+# `digest` is the SHA-256 of a 256-bit random token: nothing to guess, so nothing to slow down.
+class CredentialRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        "fleet.DeviceRow", related_name="credential_rows", on_delete=fields.CASCADE
+    )
+    device_id: str
+    digest = fields.CharField(64, unique=True)
+    hint = fields.CharField(8)
+    created_at = fields.DatetimeField()
+    last_used_at = fields.DatetimeField(null=True)
+    revoked_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "credential"
+
+
+# `differs` says whether the delta is not empty, so that a reconnect storm reads only the twins that matter. No foreign
+# key: one that is the primary key too confuses Tortoise's migrations.
+class TwinRow(Model):
+    device_id = fields.CharField(DEVICE_ID, primary_key=True)
+    desired = fields.TextField(default="{}")
+    reported = fields.TextField(default="{}")
+    differs = fields.BooleanField(default=False)
+    version = fields.IntField(default=1)
+    updated_at = fields.DatetimeField()
+
+    class Meta:
+        table = "twin"
+
+
+# The row is the outbox: what is unfinished is sent again on connect, and at `next_send_at` while connected.
+class CommandRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        "fleet.DeviceRow", related_name="command_rows", on_delete=fields.CASCADE
+    )
+    device_id: str
+    name = fields.CharField(NAME)
+    params = fields.TextField(default="null")
+    status = fields.CharField(STATE)
+    progress = fields.IntField(null=True)
+    result = fields.TextField(default="null")
+    error = fields.TextField(default="")
+    # What the device answered after the end: recorded, not applied.
+    late = fields.CharField(STATE, default="")
+    attempts = fields.IntField(default=0)
+    version = fields.IntField(default=1)
+    created_by = fields.CharField(NAME)
+    created_at = fields.DatetimeField()
+    sent_at = fields.DatetimeField(null=True)
+    next_send_at = fields.DatetimeField(null=True)
+    updated_at = fields.DatetimeField()
+    finished_at = fields.DatetimeField(null=True)
+    expires_at = fields.DatetimeField()
+
+    class Meta:
+        table = "command"
+        indexes = (
+            Index(fields=("device_id", "id")),
+            Index(fields=("status", "expires_at")),
+            Index(fields=("next_send_at",)),
+        )
+
+
+# The bytes are in data_dir/artifacts/{id}.
+class ArtifactRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    name = fields.CharField(255)
+    release = fields.CharField(NAME)
+    description = fields.TextField(default="")
+    size = fields.BigIntField()
+    sha256 = fields.CharField(64)
+    # Release and digest while the artifact is there; NULL once it was deleted and is only a campaign's record.
+    identity = fields.CharField(200, null=True, unique=True)
+    created_by = fields.CharField(NAME)
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        table = "artifact"
+
+
+class CampaignRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    name = fields.CharField(NAME)
+    artifact: fields.ForeignKeyRelation[ArtifactRow] = fields.ForeignKeyField(
+        "fleet.ArtifactRow", related_name="campaign_rows", on_delete=fields.RESTRICT
+    )
+    artifact_id: str
+    status = fields.CharField(STATE)
+    timeouts = fields.TextField()
+    version = fields.IntField(default=1)
+    created_by = fields.CharField(NAME)
+    created_at = fields.DatetimeField()
+    started_at = fields.DatetimeField(null=True)
+    finished_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "campaign"
+        indexes = (Index(fields=("status", "id")),)
+
+
+# One device of a campaign. Outlives its device, so that the counts always add up; hence no foreign key.
+class JobRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    campaign: fields.ForeignKeyRelation[CampaignRow] = fields.ForeignKeyField(
+        "fleet.CampaignRow", related_name="job_rows", on_delete=fields.CASCADE
+    )
+    campaign_id: str
+    device_id = fields.CharField(DEVICE_ID)
+    # Whether its campaign was started: jobs of a draft are queued, and due for nothing.
+    started = fields.BooleanField(default=False)
+    status = fields.CharField(STATE)
+    progress = fields.IntField(null=True)
+    error = fields.TextField(default="")
+    attempt = fields.IntField(default=1)
+    from_version = fields.CharField(NAME, default="")
+    to_version = fields.CharField(NAME)
+    # The device id while the device has the offer: a device has one job at a time, and NULLs do not collide.
+    slot = fields.CharField(DEVICE_ID, null=True, unique=True)
+    # When the present state began.
+    step_at = fields.DatetimeField()
+    version = fields.IntField(default=1)
+    created_at = fields.DatetimeField()
+    updated_at = fields.DatetimeField()
+    finished_at = fields.DatetimeField(null=True)
+    deadline = fields.DatetimeField(null=True)
+    next_offer_at = fields.DatetimeField(null=True)
+    offers = fields.IntField(default=0)
+
+    class Meta:
+        table = "job"
+        unique_together = (("campaign", "device_id"),)
+        indexes = (
+            Index(fields=("campaign_id", "status")),
+            Index(fields=("device_id", "status")),
+            Index(fields=("deadline",)),
+            Index(fields=("next_offer_at",)),
+        )
+
+
+# No foreign key: an entry that loses the race against its device's deletion must not fail its whole batch.
+class TimelineRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    device_id = fields.CharField(DEVICE_ID)
+    at = fields.DatetimeField()
+    kind = fields.CharField(STATE)
+    level = fields.CharField(STATE)
+    summary = fields.TextField()
+    data = fields.TextField(default="{}")
+
+    class Meta:
+        table = "timeline"
+        indexes = (Index(fields=("device_id", "id")),)
+
+
+class AuditRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    at = fields.DatetimeField()
+    actor_kind = fields.CharField(STATE)
+    actor_id = fields.CharField(NAME)
+    actor_address = fields.CharField(ADDRESS, default="")
+    action = fields.CharField(64)
+    target_kind = fields.CharField(STATE)
+    target_id = fields.CharField(NAME)
+    before = fields.TextField(null=True)
+    after = fields.TextField(null=True)
+
+    class Meta:
+        table = "audit"
+        indexes = (
+            Index(fields=("target_kind", "target_id", "id")),
+            Index(fields=("actor_id", "id")),
+        )
+
+
+# `folded` is the user name as it is compared: two names that differ in case alone are one.
+class PersonRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    username = fields.CharField(NAME)
+    folded = fields.CharField(255, unique=True)
+    password_hash = fields.CharField(255)
+    role = fields.CharField(STATE)
+    disabled = fields.BooleanField(default=False)
+    version = fields.IntField(default=1)
+    created_at = fields.DatetimeField()
+    last_login_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "person"
+
+
+# One login and all the tokens that grew out of it.
+class LoginRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    person: fields.ForeignKeyRelation[PersonRow] = fields.ForeignKeyField(
+        "fleet.PersonRow", related_name="login_rows", on_delete=fields.CASCADE
+    )
+    person_id: str
+    address = fields.CharField(ADDRESS, default="")
+    created_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField()
+    ended_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "login"
+        indexes = (Index(fields=("expires_at",)),)
+
+
+# A refresh token by its SHA-256. It stays after its use, to recognise a second one.
+class RefreshTokenRow(Model):
+    digest = fields.CharField(64, primary_key=True)
+    login: fields.ForeignKeyRelation[LoginRow] = fields.ForeignKeyField(
+        "fleet.LoginRow", related_name="refresh_rows", on_delete=fields.CASCADE
+    )
+    login_id: str
+    created_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField()
+    used_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "refresh_token"
+
+
+# A one-time code by its SHA-256: the first set-up (no person), or a login link.
+class CodeRow(Model):
+    digest = fields.CharField(64, primary_key=True)
+    purpose = fields.CharField(STATE)
+    person: fields.ForeignKeyNullableRelation[PersonRow] = fields.ForeignKeyField(
+        "fleet.PersonRow", related_name="code_rows", on_delete=fields.CASCADE, null=True
+    )
+    person_id: str | None
+    created_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField()
+
+    class Meta:
+        table = "code"

@@ -1,0 +1,63 @@
+"""Everything that is due by time: one task that runs named jobs at their intervals.
+
+Intervals are monotonic. A job that fails is logged and runs again at its next turn; the others are not touched.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fleet.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+_RESOLUTION_S = 0.2  # a revoked credential must be out within a second
+
+
+@dataclass(slots=True, kw_only=True)
+class _Timer:
+    name: str
+    interval_s: float
+    run: Callable[[], Awaitable[None]]
+    due: float
+
+
+class Timers:
+    """`add()` the jobs, then `start()`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._timers: list[_Timer] = []
+        self._turn = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, name: str, interval_s: float, run: Callable[[], Awaitable[None]]) -> None:
+        self._timers.append(_Timer(name=name, interval_s=interval_s, run=run, due=self._clock.monotonic() + interval_s))
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._loop(), name="fleet timers")
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def run_due(self) -> None:
+        """Run once each job whose time has come."""
+        async with self._turn:
+            for timer in self._timers:
+                now = self._clock.monotonic()
+                if now < timer.due:
+                    continue
+                timer.due = now + timer.interval_s
+                try:
+                    await timer.run()
+                except Exception:
+                    logger.exception("timer %r failed; it runs again in %.1f s", timer.name, timer.interval_s)
+
+    async def _loop(self) -> None:
+        while True:
+            await asyncio.sleep(_RESOLUTION_S)
+            await self.run_due()
