@@ -1,0 +1,605 @@
+# ruff: noqa: A001, A002 - the parameters are named as in the services
+
+"""A fleet and a gateway in memory, with just enough behind each service to answer every route of the API.
+
+What the services themselves promise is tested with the real ones; here they only have to give the API's handlers
+something to translate.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from broker.engine import SessionInfo
+from broker.reason import ReasonCode
+from fleet.actor import SYSTEM, Actor
+from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed, TooManyAttempts, Unauthorized
+from fleet.machines.campaign import CampaignState
+from fleet.machines.command import CommandState
+from fleet.machines.job import JobState
+from fleet.page import Page
+from fleet.views import (
+    Artifact,
+    AuditEntry,
+    Campaign,
+    Command,
+    Credential,
+    Device,
+    DeviceStatus,
+    Job,
+    Level,
+    Role,
+    StepTimeouts,
+    TimelineEntry,
+    TimelineKind,
+    Tokens,
+    Twin,
+    User,
+)
+from gateway.bus import Bus, Event
+from gateway.readings import Value
+from gateway.store import Query, Series, StoreStats
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+PASSWORD = "correct horse"
+
+
+class Devices:
+    def __init__(self) -> None:
+        self.by_id: dict[str, Device] = {}
+        self.tokens: dict[str, list[Credential]] = {}
+
+    async def create(
+        self,
+        actor: Actor,
+        *,
+        id: str,
+        name: str | None = None,
+        profile: str | None = None,
+        tags: Sequence[str] = (),
+        attributes: Mapping[str, Any] | None = None,
+    ) -> tuple[Device, str]:
+        if id in self.by_id:
+            raise AlreadyExists("device", id)
+        self.by_id[id] = Device(
+            id=id,
+            name=name or id,
+            profile=profile,
+            tags=tuple(tags),
+            attributes=dict(attributes or {}),
+            status=DeviceStatus.NEVER_SEEN,
+            disabled=False,
+            since=None,
+            last_seen=None,
+            address=None,
+            link=None,
+            firmware=None,
+            target_firmware=None,
+            created_at=NOW,
+            updated_at=NOW,
+            version=1,
+        )
+        self.tokens[id] = []
+        await self.add_credential(actor, id)
+        return self.by_id[id], "token-of-" + id
+
+    async def list(
+        self,
+        *,
+        q: str = "",
+        tag: str = "",
+        status: str = "",
+        sort: str = "id",
+        cursor: str | None = None,
+        limit: int = 50,
+        with_total: bool = True,
+    ) -> Page[Device]:
+        if cursor is not None and cursor not in self.by_id:
+            raise Invalid("cursor", "is not one that this server gave out")
+        found = [
+            one
+            for one in sorted(self.by_id.values(), key=lambda one: one.id)
+            if q in one.id and (cursor or "") < one.id
+        ]
+        more = len(found) > limit
+        return Page(items=found[:limit], next_cursor=found[limit - 1].id if more else None, total=len(self.by_id))
+
+    async def get(self, id: str) -> Device:
+        if id not in self.by_id:
+            raise NotFound("device", id)
+        return self.by_id[id]
+
+    async def update(self, actor: Actor, id: str, **change: Any) -> Device:
+        device = await self.get(id)
+        self.by_id[id] = replace(device, **{name: value for name, value in change.items() if value is not None})
+        return self.by_id[id]
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+        del self.by_id[id]
+
+    async def counts(self) -> dict[str, int]:
+        return {"total": len(self.by_id), "online": 0, "offline": 0, "never_seen": len(self.by_id), "disabled": 0}
+
+    async def firmware_versions(self) -> dict[str, int]:
+        return {"1.0.0": 2}
+
+    async def credentials(self, id: str) -> Sequence[Credential]:
+        await self.get(id)
+        return self.tokens[id]
+
+    async def add_credential(self, actor: Actor, id: str) -> tuple[Credential, str]:
+        await self.get(id)
+        if len(self.tokens[id]) >= 2:
+            raise Conflict("two credentials are valid already")
+        credential = Credential(
+            id=f"C{len(self.tokens[id])}", type="token", hint="abcd", created_at=NOW, last_used_at=None, revoked_at=None
+        )
+        self.tokens[id].append(credential)
+        return credential, "secret"
+
+    async def revoke_credential(self, actor: Actor, id: str, credential_id: str) -> None:
+        await self.get(id)
+        if credential_id not in [one.id for one in self.tokens[id]]:
+            raise NotFound("credential", credential_id)
+
+
+class People:
+    def __init__(self) -> None:
+        self.users = {
+            role.value: User(
+                id=f"U{role.value}", username=role.value, role=role, created_at=NOW, last_login_at=None, disabled=False
+            )
+            for role in Role
+        }
+        self.refresh_tokens: dict[str, str] = {}
+        self.revoked: set[str] = set()
+        self.failures = 0
+        self._made = 0
+
+    def _tokens(self, username: str) -> Tokens:
+        self._made += 1
+        self.refresh_tokens[f"refresh-{self._made}"] = username
+        return Tokens(
+            access_token=username,
+            refresh_token=f"refresh-{self._made}",
+            expires_in=900,
+            refresh_expires_in=1000,
+            user=self.users[username],
+        )
+
+    async def setup_needed(self) -> bool:
+        return False
+
+    async def setup(self, token: str, username: str, password: str, *, address: str = "") -> Tokens:
+        raise Conflict("there is an administrator already")
+
+    async def login(self, username: str, password: str, address: str = "") -> Tokens:
+        if self.failures >= 5:
+            raise TooManyAttempts(29.2)
+        if username not in self.users or password != PASSWORD:
+            self.failures += 1
+            raise Unauthorized
+        return self._tokens(username)
+
+    async def exchange(self, code: str, *, address: str = "") -> Tokens:
+        if code != "code":
+            raise Unauthorized
+        return self._tokens("admin")
+
+    async def refresh(self, refresh_token: str) -> Tokens:
+        if refresh_token not in self.refresh_tokens:
+            raise Unauthorized
+        return self._tokens(self.refresh_tokens.pop(refresh_token))
+
+    async def logout(self, refresh_token: str) -> None:
+        self.refresh_tokens.pop(refresh_token, None)
+
+    async def verify(self, access_token: str) -> User:
+        name = access_token.partition(".")[0]  # "admin.2" is a second token of the same person
+        if name not in self.users or access_token in self.revoked:
+            raise Unauthorized
+        return self.users[name]
+
+    async def list(self) -> Sequence[User]:
+        return list(self.users.values())
+
+    def _by_id(self, id: str) -> User:
+        for user in self.users.values():
+            if user.id == id:
+                return user
+        raise NotFound("user", id)
+
+    async def create(self, actor: Actor, username: str, password: str, role: Role) -> User:
+        if username in self.users:
+            raise AlreadyExists("user", username)
+        self.users[username] = replace(self.users["viewer"], id="U" + username, username=username, role=role)
+        return self.users[username]
+
+    async def update(self, actor: Actor, id: str, **change: Any) -> User:
+        return self._by_id(id)
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        user = self._by_id(id)
+        if user.role is Role.ADMIN:
+            raise Conflict("this is the last administrator")
+        del self.users[user.username]
+
+
+class Twins:
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+        self.version = 1
+        self.desired: dict[str, Any] = {}
+
+    async def get(self, device_id: str) -> Twin:
+        await self._devices.get(device_id)
+        return Twin(
+            device_id=device_id,
+            desired=self.desired,
+            reported={},
+            delta=self.desired,
+            version=self.version,
+            updated_at=NOW,
+        )
+
+    async def patch_desired(
+        self, actor: Actor, device_id: str, merge_patch: Mapping[str, Any], if_version: int | None = None
+    ) -> Twin:
+        await self._devices.get(device_id)
+        if if_version is not None and if_version != self.version:
+            raise PreconditionFailed(self.version)
+        self.version += 1
+        self.desired = {**self.desired, **merge_patch}
+        return await self.get(device_id)
+
+
+class Commands:
+    def __init__(self, devices: Devices, bus: Bus) -> None:
+        self._devices = devices
+        self._bus = bus
+        self.by_id: dict[str, Command] = {}
+        self.created = asyncio.Event()
+
+    async def create(self, actor: Actor, device_id: str, name: str, params: Any = None, ttl_s: float = 3600) -> Command:
+        await self._devices.get(device_id)
+        id = f"CMD{len(self.by_id)}"
+        self.by_id[id] = Command(
+            id=id,
+            device_id=device_id,
+            name=name,
+            params=params,
+            status=CommandState.QUEUED,
+            progress=None,
+            result=None,
+            error=None,
+            attempts=0,
+            created_at=NOW,
+            sent_at=None,
+            updated_at=NOW,
+            finished_at=None,
+            expires_at=NOW + timedelta(seconds=ttl_s),
+            created_by=actor.id,
+        )
+        self.created.set()
+        return self.by_id[id]
+
+    def finish(self, id: str) -> None:
+        self.by_id[id] = replace(self.by_id[id], status=CommandState.SUCCEEDED, result={"ok": True}, finished_at=NOW)
+        self._bus.publish(Event(channel="commands", device_id=self.by_id[id].device_id, data=self.by_id[id].json()))
+
+    async def get(self, id: str) -> Command:
+        if id not in self.by_id:
+            raise NotFound("command", id)
+        return self.by_id[id]
+
+    async def list(
+        self,
+        device_id: str | None = None,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        status: str = "",
+        with_total: bool = True,
+    ) -> Page[Command]:
+        if device_id is not None:
+            await self._devices.get(device_id)
+        return Page(items=[one for one in self.by_id.values() if device_id in (None, one.device_id)][:limit])
+
+    async def cancel(self, actor: Actor, id: str) -> Command:
+        await self.get(id)
+        self.by_id[id] = replace(self.by_id[id], status=CommandState.CANCELLED)
+        return self.by_id[id]
+
+    async def pending(self) -> int:
+        return len(self.by_id)
+
+
+class Artifacts:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.by_id: dict[str, Artifact] = {}
+        self.largest_chunk = 0
+
+    async def create(
+        self,
+        actor: Actor,
+        *,
+        version: str,
+        name: str,
+        chunks: AsyncIterator[bytes],
+        sha256: str | None = None,
+        description: str = "",
+    ) -> Artifact:
+        id, content = f"A{len(self.by_id)}", b""
+        async for chunk in chunks:
+            self.largest_chunk = max(self.largest_chunk, len(chunk))
+            content += chunk
+        if sha256 == "0" * 64:
+            raise Invalid("sha256", "does not match the file")
+        (self._directory / id).write_bytes(content)
+        self.by_id[id] = Artifact(
+            id=id,
+            name=name,
+            version=version,
+            description=description,
+            size=len(content),
+            sha256=sha256 or "",
+            created_at=NOW,
+            created_by=actor.id,
+        )
+        return self.by_id[id]
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50, with_total: bool = True) -> Page[Artifact]:
+        return Page(items=list(self.by_id.values()))
+
+    async def get(self, id: str) -> Artifact:
+        if id not in self.by_id:
+            raise NotFound("artifact", id)
+        return self.by_id[id]
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+        del self.by_id[id]
+
+    async def file(self, id: str) -> Path:
+        await self.get(id)
+        return self._directory / id
+
+
+class Campaigns:
+    def __init__(self, artifacts: Artifacts) -> None:
+        self._artifacts = artifacts
+        self.by_id: dict[str, Campaign] = {}
+
+    async def create(
+        self, actor: Actor, *, name: str, artifact_id: str, devices: Sequence[str], timeouts: StepTimeouts | None = None
+    ) -> Campaign:
+        artifact = await self._artifacts.get(artifact_id)
+        id = f"K{len(self.by_id)}"
+        self.by_id[id] = Campaign(
+            id=id,
+            name=name,
+            status=CampaignState.DRAFT,
+            artifact=artifact,
+            counts={JobState.QUEUED: len(devices)},
+            total=len(devices),
+            timeouts=timeouts or StepTimeouts(),
+            created_at=NOW,
+            started_at=None,
+            finished_at=None,
+            created_by=actor.id,
+        )
+        return self.by_id[id]
+
+    async def list(
+        self, *, cursor: str | None = None, limit: int = 50, status: str = "", with_total: bool = True
+    ) -> Page[Campaign]:
+        return Page(items=list(self.by_id.values()))
+
+    async def get(self, id: str) -> Campaign:
+        if id not in self.by_id:
+            raise NotFound("campaign", id)
+        return self.by_id[id]
+
+    async def jobs(
+        self, id: str, *, cursor: str | None = None, limit: int = 50, status: str = "", with_total: bool = True
+    ) -> Page[Job]:
+        await self.get(id)
+        job = Job(
+            id="J1",
+            campaign_id=id,
+            device_id="pump-7",
+            status=JobState.QUEUED,
+            progress=None,
+            error=None,
+            attempt=1,
+            from_version=None,
+            to_version="1.1.0",
+            created_at=NOW,
+            updated_at=NOW,
+            finished_at=None,
+            deadline=None,
+        )
+        return Page(items=[job], total=1)
+
+    async def _become(self, id: str, status: CampaignState) -> Campaign:
+        campaign = await self.get(id)
+        if campaign.status is status:
+            raise Conflict(f"the campaign is {status} already")
+        self.by_id[id] = replace(campaign, status=status)
+        return self.by_id[id]
+
+    async def start(self, actor: Actor, id: str) -> Campaign:
+        return await self._become(id, CampaignState.RUNNING)
+
+    async def abort(self, actor: Actor, id: str) -> Campaign:
+        return await self._become(id, CampaignState.ABORTED)
+
+    async def retry(self, actor: Actor, id: str) -> Campaign:
+        return await self._become(id, CampaignState.RUNNING)
+
+    async def running(self) -> int:
+        return 0
+
+
+class Timeline:
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+        self.asked_for: Sequence[str] = ()
+
+    async def list(
+        self, device_id: str, *, cursor: str | None = None, limit: int = 50, kinds: Sequence[str] = ()
+    ) -> Page[TimelineEntry]:
+        await self._devices.get(device_id)
+        self.asked_for = kinds
+        entry = TimelineEntry(
+            id="T1",
+            device_id=device_id,
+            at=NOW,
+            kind=TimelineKind.MESSAGE_REFUSED,
+            level=Level.WARNING,
+            summary="invalid JSON",
+        )
+        return Page(items=[entry])
+
+
+class Audit:
+    def __init__(self) -> None:
+        self.recorded: list[tuple[str, str]] = []
+
+    async def record(
+        self, actor: Actor, action: str, target_kind: str, target_id: str, before: Any = None, after: Any = None
+    ) -> None:
+        self.recorded.append((action, target_id))
+
+    async def list(
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        actor: str = "",
+        action: str = "",
+        target_kind: str = "",
+        target_id: str = "",
+    ) -> Page[AuditEntry]:
+        entry = AuditEntry(
+            id="E1",
+            at=NOW,
+            actor=SYSTEM,
+            action="device.create",
+            target_kind="device",
+            target_id="pump-7",
+            before=None,
+            after={"id": "pump-7"},
+        )
+        return Page(items=[entry], total=1)
+
+
+class Fleet:
+    def __init__(self, directory: Path, bus: Bus) -> None:
+        self.devices = Devices()
+        self.people = People()
+        self.twins = Twins(self.devices)
+        self.commands = Commands(self.devices, bus)
+        self.artifacts = Artifacts(directory)
+        self.campaigns = Campaigns(self.artifacts)
+        self.timeline = Timeline(self.devices)
+        self.audit = Audit()
+
+
+class History:
+    def __init__(self) -> None:
+        self.queries: list[Query] = []
+        self.values: dict[str, tuple[int, Value]] = {}
+        self.failure: Exception | None = None
+
+    async def query(self, query: Query) -> dict[str, Series]:
+        if self.failure is not None:
+            raise self.failure
+        self.queries.append(query)
+        return {metric: Series(t=[ts], v=[value]) for metric, (ts, value) in self.values.items()}
+
+    async def latest(self, device_id: str) -> dict[str, tuple[int, Value]]:
+        if self.failure is not None:
+            raise self.failure
+        return dict(self.values)
+
+
+class Store:
+    async def stats(self) -> StoreStats:
+        return StoreStats(kind="memory", points=12, size_bytes=3456)
+
+
+class Gateway:
+    def __init__(self) -> None:
+        self.bus = Bus()
+        self.history = History()
+        self.store = Store()
+        self.journal_state = "ok"
+
+    def stats(self) -> Any:
+        journal = SimpleNamespace(
+            state=self.journal_state,
+            detail="",
+            bytes=100,
+            limit_bytes=1000,
+            batches=1,
+            pending_bytes=0,
+            commits=5,
+            failed_commits=0,
+            damaged_rows=0,
+        )
+        drain = SimpleNamespace(state="ok", detail="", lag_s=0.1, written=10, rejected=0, retries=0)
+        return SimpleNamespace(
+            messages=7,
+            readings=11,
+            refused={"invalid_json": 2},
+            messages_per_s=1.0,
+            readings_per_s=2.0,
+            refused_per_s=0.0,
+            recent_readings=0,
+            control_queued=0,
+            control_busy=0,
+            dead_letters_dropped=0,
+            journal=journal,
+            drain=drain,
+        )
+
+    def readings(self, device_id: str, **values: Value) -> None:
+        """Put readings on the bus, as ingestion does."""
+        ts_ms = time.time_ns() // 1_000_000
+        readings = [(metric, ts_ms, value) for metric, value in values.items()]
+        self.bus.publish(Event(channel="telemetry", device_id=device_id, data={"readings": readings}))
+
+
+class Sessions:
+    def __init__(self) -> None:
+        self.kicked: list[str] = []
+
+    def sessions(self) -> list[SessionInfo]:
+        return [
+            SessionInfo(
+                client_id=name,
+                username=name,
+                address="127.0.0.1:5000",
+                protocol=4,
+                connected=True,
+                connected_at=NOW,
+                keepalive_s=60,
+                clean_start=True,
+                subscriptions=(f"devices/{name}/#",),
+                queued=0,
+                inflight=0,
+            )
+            for name in ("pump-7", "pump-8", "pump-9")
+        ]
+
+    async def kick(self, username: str, reason: ReasonCode = ReasonCode.ADMINISTRATIVE_ACTION) -> int:
+        self.kicked.append(username)
+        return 1 if username.startswith("pump") else 0

@@ -1,0 +1,176 @@
+"""Devices, twins, telemetry and commands through the API."""
+
+import asyncio
+import time
+
+import pytest
+
+from gateway.store import Aggregate, StoreUnavailable
+from tests.web.conftest import Site
+
+BASE = "/api/v1/devices"
+
+
+async def test_a_new_device_comes_with_its_token(site: Site) -> None:
+    body = {"id": "pump-8", "name": "Pump", "tags": ["north"], "attributes": {"site": "A"}}
+    answer = await site.ask("POST", BASE, json=body)
+    assert answer.status == 201
+    assert answer.json["credentials"] == {"type": "token", "token": "token-of-pump-8"}
+    assert answer.json["status"] == "never_seen"
+    assert answer.json["created_at"] == "2026-11-20T12:00:00.000Z"
+    assert "credentials" not in (await site.ask("GET", f"{BASE}/pump-8")).json
+    again = await site.ask("POST", BASE, json=body)
+    assert (again.status, again.json["detail"]) == (409, "device 'pump-8' exists already")
+
+
+@pytest.mark.parametrize("bad", ["", "a/b", "a+b", "#", "ü", "x" * 65, "a b", None, 7])
+async def test_ids_that_no_topic_can_have_are_refused(site: Site, bad: object) -> None:
+    answer = await site.ask("POST", BASE, json={"id": bad})
+    assert answer.status == 422
+    assert answer.json["errors"][0]["field"] == "id"
+
+
+async def test_read_only_properties_cannot_be_set(site: Site) -> None:
+    for body in ({"status": "online"}, {"id": "other"}, {"created_at": "2020-01-01T00:00:00Z"}, {"firmware": "9"}):
+        answer = await site.ask("PATCH", f"{BASE}/pump-7", json=body)
+        assert answer.status == 422
+        assert answer.json["errors"] == [{"field": next(iter(body)), "detail": "is not known here"}]
+
+
+async def test_lists_go_on_at_their_cursor(site: Site) -> None:
+    for number in range(5):
+        await site.ask("POST", BASE, json={"id": f"tank-{number}"})
+    first = (await site.ask("GET", f"{BASE}?limit=4&q=tank")).json
+    assert [device["id"] for device in first["items"]] == ["tank-0", "tank-1", "tank-2", "tank-3"]
+    rest = (await site.ask("GET", f"{BASE}?limit=4&q=tank&cursor={first['next_cursor']}")).json
+    assert [device["id"] for device in rest["items"]] == ["tank-4"]
+    assert rest["next_cursor"] is None
+    assert first["total"] == 6
+    for query in ("cursor=nonsense", "limit=0", "limit=501", "sort=age", "status=broken", "colour=red"):
+        assert (await site.ask("GET", f"{BASE}?{query}")).status == 422, query
+
+
+async def test_credentials_are_two_at_most(site: Site) -> None:
+    where = f"{BASE}/pump-7/credentials"
+    added = await site.ask("POST", where)
+    assert (added.status, added.json["token"]) == (201, "secret")
+    assert (await site.ask("POST", where)).status == 409
+    assert "token" not in (await site.ask("GET", where)).json["items"][0]
+    assert (await site.ask("DELETE", f"{where}/{added.json['id']}")).status == 204
+    assert (await site.ask("DELETE", f"{where}/nothing")).status == 404
+
+
+async def test_a_twin_changes_only_from_the_version_that_was_read(site: Site) -> None:
+    where = f"{BASE}/pump-7/twin"
+    read = await site.ask("GET", where)
+    assert read.headers["ETag"] == '"v1"'
+    tag = {"If-Match": read.headers["ETag"]}
+    changed = await site.ask("PATCH", where, json={"desired": {"interval": 5}}, headers=tag)
+    assert (changed.status, changed.headers["ETag"], changed.json["desired"]) == (200, '"v2"', {"interval": 5})
+    stale = await site.ask("PATCH", where, json={"desired": {"interval": 9}}, headers=tag)
+    assert (stale.status, stale.headers["ETag"]) == (412, '"v2"')
+    assert (await site.ask("PATCH", where, json={"desired": {}}, headers={"If-Match": "junk"})).status == 412
+    assert (await site.ask("PATCH", where, json={"desired": {}}, headers={"If-Match": "*"})).status == 200
+    assert (await site.ask("PATCH", where, json={"desired": {}})).status == 200
+    assert (await site.ask("PATCH", where, json={"interval": 5})).status == 422
+
+
+async def test_telemetry_takes_ms_and_rfc_3339(site: Site) -> None:
+    site.gateway.history.values = {"temperature": (1_700_000_000_000, 21.5), "door": (1_700_000_000_001, "open")}
+    where = f"{BASE}/pump-7/telemetry"
+    ms = await site.ask(
+        "GET", f"{where}?metrics=temperature,door&start=1700000000000&end=1700003600000&buckets=60&agg=max"
+    )
+    assert ms.json["series"]["temperature"] == {"t": [1_700_000_000_000], "v": [21.5]}
+    query = site.gateway.history.queries[-1]
+    assert (query.start_ms, query.end_ms, query.buckets) == (1_700_000_000_000, 1_700_003_600_000, 60)
+    assert (query.metrics, query.aggregate) == (("temperature", "door"), Aggregate.MAX)
+    await site.ask("GET", f"{where}?start=2023-11-14T22:13:20Z&end=2023-11-15T01:13:20%2B02:00")
+    query = site.gateway.history.queries[-1]
+    assert (query.start_ms, query.end_ms) == (1_700_000_000_000, 1_700_003_600_000)
+
+
+async def test_telemetry_of_no_range_is_the_last_hour(site: Site) -> None:
+    await site.ask("GET", f"{BASE}/pump-7/telemetry")
+    query = site.gateway.history.queries[-1]
+    assert query.end_ms - query.start_ms == 3_600_000
+    assert abs(query.end_ms - time.time() * 1000) < 60_000
+    assert (query.metrics, query.buckets) == ((), None)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "start=yesterday",
+        "start=2023-11-14T22:13:20",
+        "start=-5",
+        "start=2&end=1",
+        "start=1&end=1",
+        "start=1e3",
+        "end=999999999999999999",
+        "buckets=0",
+        "buckets=2001",
+        "agg=median",
+        "metrics=" + ",".join(f"m{number}" for number in range(101)),
+    ],
+)
+async def test_ranges_that_make_no_sense_are_refused(site: Site, query: str) -> None:
+    assert (await site.ask("GET", f"{BASE}/pump-7/telemetry?{query}")).status == 422
+
+
+async def test_a_store_that_is_away_is_503_with_a_time(site: Site) -> None:
+    site.gateway.history.failure = StoreUnavailable("refused", retry_after_s=7)
+    for where in ("telemetry", "latest"):
+        answer = await site.ask("GET", f"{BASE}/pump-7/{where}")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "7")
+
+
+async def test_latest_values_say_when_they_are_old(site: Site) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    site.gateway.history.values = {"fresh": (now_ms, True), "old": (now_ms - 301_000, 1)}
+    assert (await site.ask("GET", f"{BASE}/pump-7/latest")).json == {
+        "fresh": {"ts": now_ms, "value": True, "stale": False},
+        "old": {"ts": now_ms - 301_000, "value": 1, "stale": True},
+    }
+
+
+async def test_a_command_is_made_read_and_cancelled(site: Site) -> None:
+    made = await site.ask("POST", f"{BASE}/pump-7/commands", json={"name": "reboot", "params": {"delay": 5}, "ttl": 60})
+    assert (made.status, made.json["status"], made.json["created_by"]) == (201, "queued", "admin")
+    assert made.json["expires_at"] == "2026-11-20T12:01:00.000Z"
+    where = f"/api/v1/commands/{made.json['id']}"
+    assert (await site.ask("GET", where)).json == made.json
+    assert (await site.ask("GET", f"{BASE}/pump-7/commands")).json["items"] == [made.json]
+    assert (await site.ask("POST", f"{where}/cancel")).json["status"] == "cancelled"
+    for body in ({}, {"name": ""}, {"name": "a\nb"}, {"name": "x", "ttl": 0}, {"name": "x" * 129}):
+        assert (await site.ask("POST", f"{BASE}/pump-7/commands", json=body)).status == 422
+
+
+async def test_a_command_that_is_waited_for_answers_with_its_end(site: Site) -> None:
+    waiting = asyncio.create_task(site.ask("POST", f"{BASE}/pump-7/commands?wait=10", json={"name": "reboot"}))
+    await site.fleet.commands.created.wait()
+    site.fleet.commands.finish("CMD0")
+    answer = await waiting
+    assert (answer.status, answer.json["status"], answer.json["result"]) == (201, "succeeded", {"ok": True})
+
+
+async def test_waiting_ends_with_the_time_and_gives_what_is(site: Site) -> None:
+    answer = await site.ask("POST", f"{BASE}/pump-7/commands?wait=0.05", json={"name": "reboot"})
+    assert (answer.status, answer.json["status"]) == (201, "queued")
+    assert (await site.ask("POST", f"{BASE}/pump-7/commands?wait=31", json={"name": "x"})).status == 422
+
+
+async def test_the_same_key_sends_a_command_once(site: Site) -> None:
+    headers = {"Idempotency-Key": "once"}
+    for _ in range(3):
+        await site.ask("POST", f"{BASE}/pump-7/commands", json={"name": "reboot"}, headers=headers)
+    assert len(site.fleet.commands.by_id) == 1
+
+
+async def test_the_timeline_can_be_narrowed_to_kinds(site: Site) -> None:
+    entry = (await site.ask("GET", f"{BASE}/pump-7/timeline?kinds=command,update")).json["items"][0]
+    assert (entry["device"], entry["level"], entry["at"]) == ("pump-7", "warning", "2026-11-20T12:00:00.000Z")
+    assert site.fleet.timeline.asked_for == ("command", "update")
+    await site.ask("GET", f"{BASE}/pump-7/dead-letters")
+    assert site.fleet.timeline.asked_for == ("message_refused",)
+    assert (await site.ask("GET", f"{BASE}/pump-7/timeline?kinds=gossip")).status == 422

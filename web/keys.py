@@ -1,0 +1,10 @@
+"""Typed keys of the aiohttp application, beside web.parts.PARTS."""
+
+from aiohttp import web
+
+from web.metrics import Metrics
+from web.overview import Overviews
+
+OVERVIEWS = web.AppKey("OVERVIEWS", Overviews)
+METRICS = web.AppKey("METRICS", Metrics)
+DOCUMENT = web.AppKey("DOCUMENT", bytes)

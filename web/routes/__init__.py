@@ -1,0 +1,27 @@
+"""The admin API's handlers, one module a subject. They translate between JSON and the services, and decide nothing."""
+
+from web.api.layer import Routes
+from web.routes.accounts import signing_in, users
+from web.routes.broker import broker
+from web.routes.commands import commands
+from web.routes.devices import credentials, devices, timeline, twins
+from web.routes.firmware import artifacts, campaigns
+from web.routes.system import audit, system
+from web.routes.telemetry import telemetry
+
+SUBJECTS: tuple[Routes, ...] = (
+    signing_in,
+    devices,
+    credentials,
+    telemetry,
+    twins,
+    commands,
+    timeline,
+    artifacts,
+    campaigns,
+    broker,
+    users,
+    audit,
+    system,
+)
+"""Every subject, in the order of the documentation."""

@@ -1,0 +1,82 @@
+"""Readings: ranges of them, and the latest."""
+
+import time
+from datetime import UTC, datetime
+
+from fleet.views import Role
+from gateway.store import Aggregate, Query
+from web.api.layer import Routes
+from web.api.problem import Problem
+from web.call import Call
+from web.schemas.base import DeviceId
+from web.schemas.telemetry import Latest, LatestValue, Series, Telemetry, TelemetryQuery
+
+telemetry = Routes("Telemetry", "Readings, by device and metric.")
+
+_HOUR_MS = 3_600_000
+_MAX_METRICS = 100
+_MAX_MS = 253_402_300_800_000
+"""The end of year 9999: what a date can say."""
+
+
+@telemetry.get("/api/v1/devices/{id}/telemetry", summary="Readings in a range", role=Role.VIEWER, raises=(404, 503))
+async def get_telemetry(call: Call, device_id: DeviceId, query: TelemetryQuery) -> Telemetry:
+    """With `buckets`, one value a bucket, empty ones left out; without, the raw readings, newest 10,000 a metric."""
+    end_ms = _ms("end", query.end) if query.end else now_ms()
+    start_ms = _ms("start", query.start) if query.start else end_ms - _HOUR_MS
+    if start_ms >= end_ms:
+        raise Problem(422, "start: must be before end", errors=[("start", "must be before end")])
+    metrics = tuple(dict.fromkeys(part for part in query.metrics.split(",") if part))
+    if len(metrics) > _MAX_METRICS:
+        raise Problem(422, f"metrics: at most {_MAX_METRICS}", errors=[("metrics", f"at most {_MAX_METRICS}")])
+    await call.fleet.devices.get(device_id)
+    found = await call.gateway.history.query(
+        Query(
+            device_id=device_id,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            metrics=metrics,
+            buckets=query.buckets,
+            aggregate=Aggregate(query.agg.value),
+        )
+    )
+    return Telemetry(series={metric: Series(t=series.t, v=series.v) for metric, series in found.items()})
+
+
+@telemetry.get(
+    "/api/v1/devices/{id}/latest",
+    summary="The newest reading of each metric",
+    role=Role.VIEWER,
+    raises=(404, 503),
+)
+async def get_latest(call: Call, device_id: DeviceId) -> Latest:
+    await call.fleet.devices.get(device_id)
+    fresh_from_ms = now_ms() - int(call.parts.options.stale_after_s * 1000)
+    found = await call.gateway.history.latest(device_id)
+    return Latest(
+        {metric: LatestValue(ts=ts, value=value, stale=ts < fresh_from_ms) for metric, (ts, value) in found.items()}
+    )
+
+
+def now_ms() -> int:
+    """Unix time in ms."""
+    return time.time_ns() // 1_000_000
+
+
+def _ms(field: str, text: str) -> int:
+    """Unix time in ms from the same, or from RFC 3339 with an offset."""
+    try:
+        if text.lstrip("-").isascii() and text.lstrip("-").isdigit():
+            value = int(text)
+        else:
+            # A plus in a URL that was not encoded arrives as a space.
+            at = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+            if at.tzinfo is None:
+                raise ValueError("no offset")
+            value = round(at.astimezone(UTC).timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        detail = "Unix time in ms, or RFC 3339 with Z or an offset"
+        raise Problem(422, f"{field}: {detail}", errors=[(field, detail)]) from error
+    if not 0 <= value < _MAX_MS:
+        raise Problem(422, f"{field}: out of range", errors=[(field, "out of range")])
+    return value

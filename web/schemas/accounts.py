@@ -1,0 +1,70 @@
+"""People: signing in, roles, accounts. No I/O."""
+
+from pydantic import Field
+
+from fleet.views import Role
+from web.schemas.base import In, Out, Page, Password, Time, Username
+
+
+class SetupState(Out):
+    needed: bool = Field(description="True until the first administrator exists.")
+
+
+class Setup(In):
+    token: str = Field(min_length=1, max_length=256, description="From the one-time link that `mooring serve` prints.")
+    username: Username
+    password: Password
+
+
+class Login(In):
+    # Neither is held to the rules for new accounts: a wrong one is answered 401, whatever it looks like.
+    username: str = Field(min_length=1, max_length=256)
+    password: str = Field(min_length=1, max_length=1024)
+
+
+class Exchange(In):
+    code: str = Field(min_length=1, max_length=256, description="From a one-time login link.")
+
+
+class Refresh(In):
+    refresh_token: str | None = Field(default=None, max_length=4096, description="Left out when the cookie has it.")
+
+
+class Tokens(Out):
+    access_token: str
+    token_type: str = "Bearer"  # noqa: S105
+    expires_in: int = Field(description="Seconds the access token is good for.")
+    refresh_token: str
+
+
+class User(Out):
+    id: str
+    username: str
+    role: Role
+    created_at: Time
+    last_login_at: Time | None
+    disabled: bool
+
+
+class UserPage(Page[User]):
+    pass
+
+
+class Me(Out):
+    id: str
+    username: str
+    role: Role
+
+
+class UserCreate(In):
+    username: Username
+    password: Password
+    role: Role
+
+
+class UserUpdate(In):
+    """What is left out stays."""
+
+    role: Role | None = None
+    password: Password | None = None
+    disabled: bool | None = None

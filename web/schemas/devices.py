@@ -1,0 +1,126 @@
+"""Devices, their credentials, twins and timeline. No I/O."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from fleet.views import DeviceStatus, Level, TimelineKind
+from web.schemas.base import DeviceId, In, Line, Name, Out, Page, Paged, Tags, Time
+
+
+class Device(Out):
+    id: str
+    name: str
+    profile: str | None
+    tags: list[str]
+    attributes: dict[str, Any]
+    status: DeviceStatus
+    since: Time | None = Field(description="Since when the status is what it is.")
+    last_seen: Time | None
+    address: str | None
+    link: str | None = Field(description="By which way the device is, or was last, connected.")
+    firmware: str | None = Field(description="The version that the device reported.")
+    target_firmware: str | None = Field(description="The version that an unfinished update brings.")
+    created_at: Time
+    updated_at: Time
+
+
+class NewToken(Out):
+    """A device's token, shown this once: only its hash is kept."""
+
+    type: Literal["token"] = "token"
+    token: str
+
+
+class DeviceCreated(Device):
+    credentials: NewToken
+
+
+class DevicePage(Page[Device]):
+    pass
+
+
+class DeviceCreate(In):
+    id: DeviceId
+    name: Name | None = None
+    profile: Name | None = None
+    tags: Tags = Field(default_factory=list)
+    attributes: dict[str, Any] = Field(default_factory=dict)
+
+
+class DeviceUpdate(In):
+    """What is left out stays."""
+
+    name: Name | None = None
+    profile: Annotated[Line, Field(max_length=128)] | None = Field(default=None, description="Empty: none any more.")
+    tags: Tags | None = None
+    attributes: dict[str, Any] | None = None
+    disabled: bool | None = None
+
+
+class DeviceSort(StrEnum):
+    ID = "id"
+    NAME = "name"
+    LAST_SEEN = "last_seen"
+    STATUS = "status"
+    FIRMWARE = "firmware"
+    ID_DOWN = "-id"
+    NAME_DOWN = "-name"
+    LAST_SEEN_DOWN = "-last_seen"
+    STATUS_DOWN = "-status"
+    FIRMWARE_DOWN = "-firmware"
+
+
+class DeviceQuery(Paged):
+    q: Line = Field(default="", max_length=128, description="Part of the id or the name.")
+    tag: Line = Field(default="", max_length=64)
+    status: DeviceStatus | None = None
+    sort: DeviceSort = Field(default=DeviceSort.ID, description="A leading minus turns the order round.")
+
+
+class Credential(Out):
+    id: str
+    type: Literal["token"] = "token"
+    hint: str = Field(description="The token's last characters.")
+    created_at: Time
+    last_used_at: Time | None
+    revoked_at: Time | None
+
+
+class CredentialPage(Page[Credential]):
+    pass
+
+
+class CredentialCreated(Credential):
+    token: str = Field(description="Shown this once: only its hash is kept.")
+
+
+class Twin(Out):
+    desired: dict[str, Any]
+    reported: dict[str, Any]
+    delta: dict[str, Any] = Field(description="Desired leaves that differ from what is reported.")
+    version: int = Field(description='Rises with every change; the ETag is "v{version}".')
+    updated_at: Time
+
+
+class TwinPatch(In):
+    desired: dict[str, Any] = Field(description="A JSON merge patch (RFC 7396) of the desired part; null removes.")
+
+
+class TimelineEntry(Out):
+    id: str
+    device: str
+    at: Time
+    kind: TimelineKind
+    level: Level
+    summary: str
+    data: dict[str, Any]
+
+
+class TimelinePage(Page[TimelineEntry]):
+    pass
+
+
+class TimelineQuery(Paged):
+    kinds: str = Field(default="", max_length=200, description="Comma-separated kinds; none for all.")

@@ -1,0 +1,134 @@
+"""The server itself: overview, health, audit, broker sessions. No I/O."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from web.schemas.base import Out, Page, Paged, Time
+
+
+class DeviceCounts(Out):
+    total: int
+    online: int
+    offline: int
+    never_seen: int
+    disabled: int
+
+
+class JournalState(Out):
+    lag_s: float = Field(description="Age of the oldest reading that is not in the store yet.")
+    bytes: int
+    batches: int
+
+
+class StoreState(Out):
+    kind: str
+    state: str = Field(description='"ok", or "waiting" while the store does not take readings.')
+    detail: str
+    points: int | None
+    size_bytes: int | None
+
+
+class PartState(StrEnum):
+    OK = "ok"
+    WAITING = "waiting"
+    """Of the store: readings stay in the journal until it takes them."""
+    FULL = "full"
+    FAILING = "failing"
+    DOWN = "down"
+
+
+class Part(Out):
+    name: str
+    state: PartState
+    detail: str
+
+
+class PendingCommands(Out):
+    pending: int
+
+
+class RunningCampaigns(Out):
+    running: int
+
+
+class Overview(Out):
+    devices: DeviceCounts
+    firmware: dict[str, int] = Field(description="Devices by firmware version.")
+    messages_per_s: float
+    readings_per_s: float
+    refused_per_s: float
+    journal: JournalState
+    store: StoreState
+    commands: PendingCommands
+    campaigns: RunningCampaigns
+    parts: list[Part]
+    version: str
+    uptime_s: float
+
+
+class Health(Out):
+    status: str
+
+
+class Readiness(Out):
+    status: str = Field(description='"ready" or "not ready".')
+    parts: list[Part]
+
+
+class AuditActor(Out):
+    kind: str
+    id: str
+    address: str
+
+
+class AuditTarget(Out):
+    kind: str
+    id: str
+
+
+class AuditEntry(Out):
+    id: str
+    at: Time
+    actor: AuditActor
+    action: str
+    target: AuditTarget
+    before: Any
+    after: Any
+
+
+class AuditPage(Page[AuditEntry]):
+    pass
+
+
+class AuditQuery(Paged):
+    actor: str = Field(default="", max_length=64, description="User name or id.")
+    action: str = Field(default="", max_length=64, description='Such as "device.create"; "device." for all of them.')
+    target: str = Field(default="", max_length=128, description="Id of what was acted on.")
+
+
+class Session(Out):
+    client_id: str
+    username: str
+    address: str
+    protocol: int = Field(description="3, 4 (MQTT 3.1.1) or 5.")
+    connected: bool
+    connected_at: Time | None
+    keepalive_s: int
+    clean_start: bool
+    subscriptions: list[str]
+    queued: int
+    inflight: int
+
+
+class SessionPage(Page[Session]):
+    pass
+
+
+class SessionQuery(Paged):
+    q: str = Field(default="", max_length=128, description="Part of the client id, user name or address.")
+
+
+class Kicked(Out):
+    kicked: int = Field(description="Connections dropped.")

@@ -1,0 +1,45 @@
+"""Readings as the API asks for and gives them. Times of points are Unix time in ms. No I/O."""
+
+from enum import StrEnum
+
+from pydantic import Field, RootModel
+
+from web.schemas.base import In, Out
+
+Value = float | int | bool | str
+
+
+class Agg(StrEnum):
+    MEAN = "mean"
+    MIN = "min"
+    MAX = "max"
+    SUM = "sum"
+    COUNT = "count"
+    LAST = "last"
+
+
+class TelemetryQuery(In):
+    metrics: str = Field(default="", max_length=4096, description="Comma-separated names; none for all.")
+    start: str | None = Field(default=None, max_length=40, description="ms or RFC 3339; default: an hour before end.")
+    end: str | None = Field(default=None, max_length=40, description="ms or RFC 3339, exclusive; default: now.")
+    buckets: int | None = Field(default=None, ge=1, le=2000, description="How many; left out: the raw readings.")
+    agg: Agg = Field(default=Agg.MEAN, description="What a bucket shows; text and booleans know last and count.")
+
+
+class Series(Out):
+    t: list[int] = Field(description="Unix time in ms, ascending; a bucket's time is its beginning.")
+    v: list[Value]
+
+
+class Telemetry(Out):
+    series: dict[str, Series]
+
+
+class LatestValue(Out):
+    ts: int = Field(description="Unix time in ms.")
+    value: Value
+    stale: bool = Field(description="Whether the reading is older than the server's limit (5 minutes by default).")
+
+
+class Latest(RootModel[dict[str, LatestValue]]):
+    """The newest reading of each metric."""
