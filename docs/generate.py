@@ -1,9 +1,12 @@
-"""Write the generated parts of docs/: the table of settings and the state diagrams. `make docs` runs it."""
+"""Write the generated parts of docs/: the settings' table and the state diagrams. `make docs` runs it."""
 
 import re
 from pathlib import Path
 
-from fleet.machines import diagrams
+from fleet.machines.campaign import CAMPAIGN
+from fleet.machines.command import COMMAND
+from fleet.machines.job import JOB
+from fleet.machines.machine import mermaid
 from mooring.cli.config import shown_default
 from mooring.settings import rows
 
@@ -36,7 +39,11 @@ def fill(page: Path, name: str, text: str) -> None:
     page.write_text(pattern.sub(lambda match: match[1] + text + match[2], old), encoding="utf-8")
 
 
-if __name__ == "__main__":
+def main() -> None:
     (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
-    for name, diagram in diagrams().items():
-        fill(DOCS / "architecture.md", f"{name} states", f"```mermaid\n{diagram}\n```\n")
+    for machine in (COMMAND, JOB, CAMPAIGN):
+        fill(DOCS / "architecture.md", f"{machine.name} states", f"```mermaid\n{mermaid(machine)}```\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -33,6 +33,9 @@ class BrokerSettings(Section):
     engine: Literal["amqtt", "external"] = Field("amqtt", description="`amqtt` runs embedded; `external` uses `url`")
     host: str = Field("127.0.0.1", description="Address the embedded broker listens on")
     port: Port = Field(1883, description="MQTT over TCP; 0 picks a free port")
+    tls_port: Port = Field(8883, description="MQTT over TLS; off without a certificate")
+    tls_cert: Path | None = Field(None, description="PEM file: the broker's certificate chain")
+    tls_key: Path | None = Field(None, description="PEM file: its private key")
     ws_port: Port | None = Field(8083, description="MQTT over WebSocket; unset (empty) for none")
     max_connections: int = Field(20_000, ge=1, description="Connections accepted at once")
     url: SecretStr | None = Field(None, description="External broker, `mqtt://user:password@host:1883`")
@@ -113,6 +116,8 @@ class Settings(Section):
     def _agree(self) -> "Settings":
         if self.broker.engine == "external" and self.broker.url is None:
             raise ValueError("broker.engine is external, so broker.url must say where: mqtt://user:password@host:1883")
+        if (self.broker.tls_cert is None) != (self.broker.tls_key is None):
+            raise ValueError("broker.tls_cert and broker.tls_key belong together: set both or neither")
         if self.store.kind != "embedded" and not self.store.url:
             raise ValueError(f"store.kind is {self.store.kind}, so store.url must say where")
         if (self.admin.username is None) != (self.admin.password is None):

@@ -1,7 +1,6 @@
 """`mooring serve`, `demo`, `sim`, `migrate` and `doctor`: what runs, and what prepares or checks it."""
 
 import asyncio
-import signal
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,7 +63,7 @@ def sim(
     device_http_url: Annotated[str | None, typer.Option(help="Default: port 8081 of --url's host")] = None,
     transport: Annotated[str, typer.Option(help="mqtt, http or mixed")] = "mqtt",
     interval: Annotated[float, typer.Option(min=0.05, help="Seconds between a device's messages")] = 2.0,
-    prefix: Annotated[str, typer.Option(help="Devices are named PREFIX-001 and so on")] = "sim",
+    prefix: Annotated[str, typer.Option(help="Devices are named PREFIX-0001 and so on")] = "sim",
     seed: Annotated[int, typer.Option(help="The same seed gives the same signals")] = 1,
     firmware: Annotated[str, typer.Option(help="Version the devices start with")] = "1.0.0",
     pace: Annotated[float, typer.Option(help="10: commands, installing and reboots take a tenth of the time")] = 1.0,
@@ -113,7 +112,7 @@ def migrate(config: ConfigOption = None, data_dir: DataDirOption = None) -> None
 
 
 def doctor(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
-    """Check what `serve` will need (settings, directory, ports, store, broker, clock); exit code 1 if not all is well."""
+    """Check what `serve` will need (directory, ports, store, console); exit code 1 if not all is well."""
     from mooring.doctor import examine
 
     settings = load(_flags(data_dir, None, None, None, None), file=config)

@@ -1,0 +1,270 @@
+"""The composition root: builds the parts, starts them in order, stops them in the opposite one.
+
+store and links -> gateway -> fleet -> web. What keeps a part from starting becomes a StartError of one line.
+"""
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from broker.amqtt_engine import AmqttEngine, AmqttOptions
+from broker.errors import ListenError as BrokerListenError
+from fleet.errors import SetupError
+from fleet.fleet import Fleet
+from fleet.options import FleetOptions
+from gateway.bus import Bus
+from gateway.gateway import Gateway, GatewayOptions
+from gateway.journal import JournalOptions
+from gateway.journal_file import JournalError
+from gateway.link import Link
+from gateway.links.embedded import EmbeddedLink
+from gateway.links.external import ExternalLink, ExternalOptions
+from gateway.links.http import HttpLink, HttpOptions
+from mooring import __version__
+from mooring.errors import StartError
+from mooring.settings import BrokerSettings, Settings
+from mooring.signals import stop_on_signals
+from mooring.store import open_store
+from web.app import WebServer
+from web.errors import ListenError as WebListenError
+from web.options import WebOptions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where a running server is reached; kept in data_dir/endpoints.json while it runs."""
+
+    pid: int
+    web_port: int
+    device_http_port: int
+    mqtt_port: int | None
+    mqtt_ws_port: int | None
+
+
+class Server:
+    """One Mooring process: `start`, then `stop`. Raises StartError, and then nothing of it runs."""
+
+    fleet: Fleet
+    gateway: Gateway
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._engine: AmqttEngine | None = None
+        self._web: WebServer | None = None
+        self._device_http_port = settings.device_http.port or _free_port(settings.device_http.host)
+
+    async def start(self) -> None:
+        settings = self._settings
+        _make_data_dir(settings.data_dir)
+        async with AsyncExitStack() as stack:
+            bus = Bus()
+            # The guard and the desk come from the fleet, which needs the gateway, which needs the links: the fleet
+            # is made first and given its gateway, then the links are made and given the fleet's guard and desk.
+            self.fleet = Fleet(self._fleet_options(), bus=bus)
+            links = self._links()
+            self.gateway = Gateway(
+                GatewayOptions(data_dir=settings.data_dir, journal=_journal_options(settings)),
+                store=open_store(settings),
+                links=links,
+                bus=bus,
+            )
+            with _told_in_one_line(settings):
+                stack.push_async_callback(self.fleet.stop)
+                await self.fleet.start(self.gateway)
+                await self._make_first_administrator()
+                stack.push_async_callback(self.gateway.stop)
+                await self.gateway.start(self.fleet, self.fleet.inbox)
+                self._web = WebServer(
+                    WebOptions(host=settings.web.host, port=settings.web.port, public_url=settings.web.public_url),
+                    fleet=self.fleet,
+                    gateway=self.gateway,
+                    sessions=self._engine,
+                    version=__version__,
+                )
+                stack.push_async_callback(self._web.stop)
+                await self._web.start()
+            self._write_endpoints()
+            stack.callback(self._endpoints_file.unlink, missing_ok=True)
+            self._stack = stack.pop_all()
+        await self._tell()
+
+    async def stop(self) -> None:
+        """Stop taking in, acknowledge what is on disk, close. Safe to call more than once."""
+        await self._stack.aclose()
+
+    @property
+    def web_url(self) -> str:
+        """Where people reach the console."""
+        port = self._web.port if self._web else self._settings.web.port
+        return self._settings.web.public_url or f"http://{_reachable(self._settings.web.host)}:{port}"
+
+    @property
+    def device_http_url(self) -> str:
+        """Where devices reach the HTTP API."""
+        http = self._settings.device_http
+        return http.public_url or f"http://{_reachable(http.host)}:{self._device_http_port}"
+
+    @property
+    def mqtt_url(self) -> str:
+        """Where devices reach the embedded broker."""
+        port = self._engine.port if self._engine else self._settings.broker.port
+        return f"mqtt://{_reachable(self._settings.broker.host)}:{port}"
+
+    @property
+    def _endpoints_file(self) -> Path:
+        return self._settings.data_dir / "endpoints.json"
+
+    def _fleet_options(self) -> FleetOptions:
+        return FleetOptions(
+            data_dir=self._settings.data_dir,
+            database_url=self._settings.database_url,
+            device_http_url=self.device_http_url,
+        )
+
+    def _links(self) -> list[Link]:
+        broker, http = self._settings.broker, self._settings.device_http
+        device_api = HttpLink(HttpOptions(host=http.host, port=self._device_http_port), desk=self.fleet.desk)
+        if broker.engine == "external" and broker.url is not None:
+            return [ExternalLink(ExternalOptions(url=broker.url.get_secret_value(), share=broker.share)), device_api]
+        link = EmbeddedLink()
+        self._engine = link.engine = AmqttEngine(
+            AmqttOptions(
+                host=broker.host,
+                port=broker.port,
+                ws_port=broker.ws_port,
+                tls_port=broker.tls_port if broker.tls_cert else None,
+                tls=_tls(broker),
+                max_connections=broker.max_connections,
+            ),
+            guard=self.fleet.guard,
+            sink=link.sink,
+            taps=[link],
+        )
+        return [link, device_api]
+
+    async def _make_first_administrator(self) -> None:
+        admin = self._settings.admin
+        if admin.username is not None and admin.password is not None:
+            await self.fleet.people.ensure_admin(admin.username, admin.password.get_secret_value())
+
+    def _write_endpoints(self) -> None:
+        """Whole or not at all: whoever waits for the file reads a complete one."""
+        endpoints = Endpoints(
+            pid=os.getpid(),
+            web_port=self._web.port if self._web else 0,
+            device_http_port=self._device_http_port,
+            mqtt_port=self._engine.port if self._engine else None,
+            mqtt_ws_port=self._engine.ws_port if self._engine else None,
+        )
+        fresh = self._endpoints_file.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(endpoints)), encoding="utf-8")
+        fresh.replace(self._endpoints_file)
+
+    async def _tell(self) -> None:
+        if self._engine is not None:
+            logger.info("MQTT broker at %s", self.mqtt_url)
+        if await self.fleet.people.setup_needed():
+            token = await self.fleet.people.setup_token()
+            logger.warning(
+                "nobody can log in yet; make the first administrator at %s/setup?token=%s", self.web_url, token
+            )
+
+
+async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
+    """Run a server until `stop` is set or a signal comes."""
+    server = Server(settings)
+    await server.start()
+    try:
+        with stop_on_signals(stop):
+            await stop.wait()
+    finally:
+        logger.info("stopping")
+        await server.stop()
+        logger.info("stopped")
+
+
+async def migrate(settings: Settings) -> list[str]:
+    """Bring the database to this version's schema; one line per step taken."""
+    _make_data_dir(settings.data_dir)
+    from fleet.database import Database
+
+    with _told_in_one_line(settings):
+        applied = await Database(settings.database_url).migrate()
+    return [f"applied {name}" for name in applied] or ["the database is up to date"]
+
+
+def _make_data_dir(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = path / ".writable"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartError(f"data_dir {path} cannot be written: {reason}; set MOORING_DATA_DIR") from error
+
+
+@contextmanager
+def _told_in_one_line(settings: Settings) -> Iterator[None]:
+    """What keeps a part from starting, as one line that names the setting to change."""
+    try:
+        yield
+    except BrokerListenError as error:
+        name = {settings.broker.port: "PORT", settings.broker.ws_port: "WS_PORT", settings.broker.tls_port: "TLS_PORT"}
+        raise StartError(f"{error}; set MOORING_BROKER__{name.get(error.port, 'PORT')}") from error
+    except WebListenError as error:
+        raise StartError(f"{error}; set MOORING_WEB__PORT") from error
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        http = settings.device_http
+        reason = os.strerror(error.errno).lower()
+        message = f"cannot listen on {http.host}:{http.port}: {reason}; set MOORING_DEVICE_HTTP__PORT"
+        raise StartError(message) from error
+    except (SetupError, JournalError) as error:
+        raise StartError(str(error)) from error
+
+
+def _journal_options(settings: Settings) -> JournalOptions:
+    return JournalOptions(
+        synchronous="FULL" if settings.journal.synchronous == "full" else "NORMAL",
+        limit_bytes=settings.journal.limit_mib * 1024 * 1024,
+    )
+
+
+def _tls(broker: BrokerSettings) -> ssl.SSLContext | None:
+    if broker.tls_cert is None or broker.tls_key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(broker.tls_cert, broker.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(f"broker.tls_cert and broker.tls_key cannot be used: {error}") from error
+    return context
+
+
+def _reachable(host: str) -> str:
+    """An address to print for a listener: this machine's name where it listens on all."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _free_port(host: str) -> int:
+    """A port of 0 is settled here, since update offers name the URL before the listener is open."""
+    with suppress(OSError), socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+    return 0

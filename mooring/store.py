@@ -1,0 +1,26 @@
+"""The store that the settings name."""
+
+from gateway.store import Store
+from gateway.stores.embedded import EmbeddedOptions, EmbeddedStore
+from gateway.stores.influxdb import InfluxOptions, InfluxStore
+from gateway.stores.victoriametrics import VictoriaOptions, VictoriaStore
+from mooring.settings import Settings
+
+
+def open_store(settings: Settings) -> Store:
+    """Made, not yet opened."""
+    store = settings.store
+    token = store.token.get_secret_value() if store.token else ""
+    if store.kind == "influxdb" and store.url:
+        return InfluxStore(
+            InfluxOptions(
+                url=store.url,
+                token=token,
+                org=store.org,
+                bucket=store.bucket,
+                api=store.api,
+            )
+        )
+    if store.kind == "victoriametrics" and store.url:
+        return VictoriaStore(VictoriaOptions(url=store.url, token=token))
+    return EmbeddedStore(EmbeddedOptions(directory=settings.data_dir / "readings", retention_days=store.retention_days))

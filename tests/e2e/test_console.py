@@ -1,0 +1,162 @@
+"""`make demo` as its user sees it, in a real browser: the fleet comes online, its charts move, a command is answered
+within a second, an update walks to succeeded. Screenshots go to test-results/ for whoever looks at them.
+"""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, async_playwright, expect
+
+from tests.servers import find_binary
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+SHOTS = ROOT / "test-results" / "console"
+DEVICES = 25
+
+
+@asynccontextmanager
+async def demo(directory: Path) -> AsyncIterator[str]:
+    """`mooring demo` on free ports; gives its one-time login link. Ends it as Ctrl+C does."""
+    environ = {
+        **os.environ,
+        "MOORING_BROKER__PORT": "0",
+        "MOORING_BROKER__WS_PORT": "",
+        "MOORING_DEVICE_HTTP__PORT": "0",
+        "MOORING_WEB__PORT": "0",
+        "COLUMNS": "200",
+        "NO_COLOR": "1",
+    }
+    log = directory / "demo.log"
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mooring", "demo", "--data-dir", str(directory / "data"),
+            env=environ, cwd=directory, stdout=out, stderr=out,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not (found := re.search(r"http://\S+/login\?code=\S+", log.read_text())):
+            assert process.returncode is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            await asyncio.sleep(0.1)
+        yield found[0]
+        assert process.returncode is None, log.read_text()
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+            assert await asyncio.wait_for(process.wait(), 30) == 0, log.read_text()
+        assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@asynccontextmanager
+async def browser_page(**context: object) -> AsyncIterator[Page]:
+    binary = find_binary("chromium-headless-shell", package="chromium-headless-shell")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
+        page = await (await browser.new_context(viewport={"width": 1440, "height": 900}, **context)).new_page()  # type: ignore[arg-type]
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        yield page
+        await browser.close()
+        assert not problems, problems
+
+
+async def shot(page: Page, name: str) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    await page.screenshot(path=SHOTS / f"{name}.png")
+
+
+def path_of(link: str) -> str:
+    return link[: link.index("/login")]
+
+
+@pytest.mark.timeout(300)
+async def test_the_demo_in_a_browser(tmp_path: Path) -> None:
+    async with demo(tmp_path) as link, browser_page() as page:
+        await page.goto(link)
+        await expect(page.get_by_test_id("user-menu")).to_be_visible(timeout=15_000)
+        base = path_of(link)
+
+        # All 25 come online.
+        await page.goto(f"{base}/devices?status=online")
+        await expect(page.get_by_test_id("device-row")).to_have_count(DEVICES, timeout=60_000)
+        statuses = page.get_by_test_id("device-status")
+        assert {await status.get_attribute("data-status") for status in await statuses.all()} == {"online"}
+        await shot(page, "devices")
+
+        # A device's charts move.
+        await page.goto(f"{base}/devices/sim-0002")
+        chart = page.get_by_test_id("chart").first
+        await expect(chart).to_be_visible(timeout=15_000)
+        before = int(await chart.get_attribute("data-points") or 0)
+        await expect(chart).not_to_have_attribute("data-points", str(before), timeout=10_000)
+        await page.wait_for_timeout(5_000)
+        assert int(await chart.get_attribute("data-points") or 0) > before
+        await shot(page, "device-telemetry")
+
+        # A command is answered within a second, as the operator sees it.
+        await page.goto(f"{base}/devices/sim-0002?tab=commands")
+        await page.get_by_test_id("command-name").fill("identify")
+        await page.keyboard.press("Escape")
+        began = time.monotonic()
+        await page.get_by_test_id("command-send").click()
+        states = ", ".join(f'[data-status="{state}"]' for state in ("accepted", "running", "succeeded"))
+        answered = page.locator(f'[data-testid="command-status"]:is({states})')
+        await expect(answered.first).to_be_visible(timeout=1_000)
+        assert time.monotonic() - began < 1.5
+        await expect(page.locator('[data-testid="command-status"][data-status="succeeded"]').first).to_be_visible(
+            timeout=20_000
+        )
+        await shot(page, "device-commands")
+
+        # The first update has finished, the second is under way.
+        await page.goto(f"{base}/campaigns")
+        await expect(page.get_by_test_id("campaign-row")).to_have_count(2, timeout=120_000)
+        finished = page.locator('[data-testid="campaign-status"][data-status="finished"]')
+        await expect(finished).to_have_count(1, timeout=10_000)
+        await expect(page.locator('[data-testid="campaign-status"][data-status="running"]')).to_have_count(1)
+        await shot(page, "updates")
+
+        # An update made here walks to succeeded.
+        await page.goto(f"{base}/firmware")
+        await page.get_by_test_id("upload-open").click()
+        image = tmp_path / "firmware-9.0.0.bin"
+        image.write_bytes(os.urandom(20_000))
+        await page.get_by_test_id("upload-file-input").set_input_files(image)
+        await page.get_by_test_id("upload-version").fill("9.0.0")
+        await page.get_by_test_id("upload-submit").click()
+        await expect(page.get_by_text("9.0.0").first).to_be_visible(timeout=10_000)
+        await shot(page, "firmware")
+        await page.goto(f"{base}/campaigns/new?device=sim-0001")
+        await page.get_by_test_id("pick-artifact").filter(has_text="9.0.0").click()
+        await page.get_by_test_id("campaign-next").click()
+        await page.get_by_test_id("campaign-submit").click()
+        job = page.locator('[data-testid="job-row"][data-device="sim-0001"] [data-testid="job-status"]')
+        await expect(job).to_have_attribute(
+            "data-status", re.compile("downloading|verifying|installing|rebooting"), timeout=20_000
+        )
+        await shot(page, "update-running")
+        await expect(job).to_have_attribute("data-status", "succeeded", timeout=90_000)
+        await expect(page.get_by_test_id("campaign-status")).to_have_attribute("data-status", "finished", timeout=5_000)
+        await shot(page, "update-succeeded")
+        await page.goto(f"{base}/devices/sim-0001")
+        await expect(page.get_by_test_id("device-firmware")).to_have_text("9.0.0", timeout=5_000)
+
+        # What an operator looks at all day, in the dark and on a phone.
+        await page.emulate_media(color_scheme="dark")
+        await page.goto(f"{base}/")
+        await expect(page.get_by_test_id("firmware-distribution")).to_be_visible(timeout=10_000)
+        await page.wait_for_timeout(1_500)
+        await shot(page, "overview-dark")
+        await page.set_viewport_size({"width": 390, "height": 844})
+        await shot(page, "overview-phone")
