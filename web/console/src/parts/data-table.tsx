@@ -1,0 +1,163 @@
+// The one table: dense rows, headers that sort, keys to walk it, and only the visible rows drawn when there are many.
+// The server sorts where `sort` and `onSort` are given; otherwise the table sorts what it has.
+import { Checkbox } from "@mantine/core";
+import {
+  createSortedRowModel, rowSortingFeature, sortFns, tableFeatures, useTable, type ColumnDef, type SortingState,
+} from "@tanstack/react-table";
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { useEffect, useMemo, useRef, useState, type ReactNode } from "react";
+
+export interface Column<Row> {
+  id: string;
+  header: string;
+  cell: (row: Row) => ReactNode;
+  /** What the table sorts by, where the server does not; with the server, give `sortable`. */
+  value?: (row: Row) => string | number | boolean | null;
+  sortable?: boolean;
+  align?: "right";
+  width?: number | string;
+  hide?: "sm" | "md";
+  /** Holds buttons: never cut. */
+  free?: boolean;
+}
+
+interface Props<Row> {
+  columns: Column<Row>[];
+  rows: Row[];
+  rowId: (row: Row) => string;
+  label: string;
+  testid: string;
+  rowData?: (row: Row) => Record<string, string>;
+  onOpen?: (row: Row) => void;
+  sort?: string;
+  onSort?: (sort: string) => void;
+  picked?: ReadonlySet<string>;
+  onPick?: (ids: string[], picked: boolean) => void;
+  maxHeight?: number | string;
+}
+
+const features = tableFeatures({ rowSortingFeature, sortedRowModel: createSortedRowModel(), sortFns });
+type Features = typeof features;
+const VIRTUAL_FROM = 150;
+const ROW_HEIGHT = 36;
+
+export function DataTable<Row extends object>({
+  columns, rows, rowId, label, testid, rowData, onOpen, sort, onSort, picked, onPick, maxHeight,
+}: Props<Row>) {
+  const [ownSorting, setOwnSorting] = useState<SortingState>([]);
+  const serverSorts = onSort !== undefined;
+  const sorting: SortingState = serverSorts
+    ? (sort ? [{ id: sort.replace(/^-/, ""), desc: sort.startsWith("-") }] : [])
+    : ownSorting;
+  const definitions = useMemo<ColumnDef<Features, Row>[]>(
+    () => columns.map((column) => ({
+      id: column.id,
+      accessorFn: column.value ?? (() => null),
+      enableSorting: serverSorts ? column.sortable === true : column.value !== undefined,
+    })),
+    [columns, serverSorts],
+  );
+  const table = useTable<Features, Row>({
+    features, columns: definitions, data: rows, getRowId: rowId, manualSorting: serverSorts, state: { sorting },
+    onSortingChange: (change) => setOwnSorting(typeof change === "function" ? change(sorting) : change),
+  });
+  const shown = table.getRowModel().rows;
+  const box = useRef<HTMLDivElement>(null);
+  const isVirtual = shown.length > VIRTUAL_FROM;
+  const virtual = useVirtualizer({
+    count: shown.length, getScrollElement: () => box.current, estimateSize: () => ROW_HEIGHT, overscan: 12, enabled: isVirtual,
+  });
+  const items = isVirtual ? virtual.getVirtualItems() : null;
+  const visible = items ? items.map((item) => shown[item.index]!) : shown;
+  const above = items?.length ? items[0]!.start : 0;
+  const below = items?.length ? virtual.getTotalSize() - items.at(-1)!.end : 0;
+  useWalk(box, onOpen !== undefined);
+
+  const turn = (id: string): void => {
+    const current = sorting[0]?.id === id ? sorting[0] : undefined;
+    const next = !current ? { id, desc: false } : { id, desc: !current.desc };
+    if (onSort) onSort((next.desc ? "-" : "") + next.id);
+    else setOwnSorting([next]);
+  };
+  const allPicked = rows.length > 0 && rows.every((row) => picked?.has(rowId(row)));
+  const somePicked = rows.some((row) => picked?.has(rowId(row)));
+  return (
+    <div className="table-box" ref={box} style={{ maxHeight: maxHeight ?? (isVirtual ? "calc(100dvh - 220px)" : undefined) }}>
+      <table className="rows" aria-label={label} data-testid={testid} aria-rowcount={shown.length}>
+        <thead>
+          <tr>
+            {onPick && (
+              <th style={{ width: 34 }}>
+                <Checkbox size="xs" aria-label="Pick all shown" checked={allPicked} indeterminate={somePicked && !allPicked}
+                  onChange={(event) => onPick(rows.map(rowId), event.currentTarget.checked)} data-testid="pick-all" />
+              </th>
+            )}
+            {columns.map((column) => {
+              const order = sorting[0]?.id === column.id ? (sorting[0].desc ? "descending" : "ascending") : undefined;
+              const canSort = serverSorts ? column.sortable : column.value;
+              return (
+                <th key={column.id} className={classes(column)} style={{ width: column.width }} aria-sort={order}>
+                  {canSort ? (
+                    <button type="button" onClick={() => turn(column.id)} data-testid={`sort-${column.id}`}>
+                      {column.header}{order === "ascending" ? " ↑" : order === "descending" ? " ↓" : ""}
+                    </button>
+                  ) : column.header}
+                </th>
+              );
+            })}
+          </tr>
+        </thead>
+        <tbody>
+          {above > 0 && <tr className="spacer"><td style={{ height: above }} /></tr>}
+          {visible.map((tableRow) => {
+            const row = tableRow.original;
+            const id = rowId(row);
+            return (
+              <tr key={id} tabIndex={-1} data-row={id} {...(rowData?.(row) ?? {})} data-open={onOpen ? "" : undefined}
+                onClick={onOpen && ((event) => { if (!isControl(event.target)) onOpen(row); })}
+                onKeyDown={onOpen && ((event) => { if (event.key === "Enter" && event.target === event.currentTarget) onOpen(row); })}>
+                {onPick && (
+                  <td>
+                    <Checkbox size="xs" aria-label={`Pick ${id.slice(0, 64)}`} checked={picked?.has(id) ?? false} data-testid="pick"
+                      onChange={(event) => onPick([id], event.currentTarget.checked)} />
+                  </td>
+                )}
+                {columns.map((column) => <td key={column.id} className={classes(column)}>{column.cell(row)}</td>)}
+              </tr>
+            );
+          })}
+          {below > 0 && <tr className="spacer"><td style={{ height: below }} /></tr>}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function classes(column: { align?: "right"; hide?: string; free?: boolean }): string | undefined {
+  return [column.align === "right" && "num", column.free && "free", column.hide && `hide-${column.hide}`].filter(Boolean).join(" ") || undefined;
+}
+
+function isControl(target: EventTarget): boolean {
+  return target instanceof Element && target.closest("a, button, input, label") !== null;
+}
+
+/** j and k walk the rows, from wherever the page is. */
+function useWalk(box: React.RefObject<HTMLDivElement | null>, active: boolean): void {
+  useEffect(() => {
+    if (!active) return;
+    const walk = (event: KeyboardEvent): void => {
+      if ((event.key !== "j" && event.key !== "k") || event.ctrlKey || event.metaKey || event.altKey) return;
+      const at = event.target as HTMLElement;
+      if (at.closest("input, textarea, select, [contenteditable], [role=dialog]") || document.querySelector("[role=dialog]")) return;
+      const rows = [...(box.current?.querySelectorAll<HTMLElement>("tbody tr[data-row]") ?? [])];
+      const here = rows.indexOf(document.activeElement as HTMLElement);
+      const next = rows[here < 0 ? 0 : here + (event.key === "j" ? 1 : -1)];
+      if (!next) return;
+      event.preventDefault();
+      next.focus();
+      next.scrollIntoView({ block: "nearest" });
+    };
+    document.addEventListener("keydown", walk);
+    return () => document.removeEventListener("keydown", walk);
+  }, [box, active]);
+}
