@@ -14,7 +14,6 @@ from pathlib import Path
 
 from pydantic import SecretStr
 from rich.console import Console
-from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from mooring.cli.client import Api, connect
@@ -44,14 +43,11 @@ async def demo(settings: Settings, devices: int, *, stop: asyncio.Event) -> None
             people = server.fleet.people
             token = (await people.exchange(await people.login_code(USERNAME))).access_token
             link = f"{server.web_url}/login?code={await people.login_code(USERNAME)}"
-            console.print(
-                Panel.fit(
-                    f"[bold]Console[/bold]  {server.web_url}\n[bold]Log in[/bold]   {link}\n\n"
-                    "The link works once, for ten minutes. Ctrl+C stops everything; `make demo` starts it again.",
-                    title="Mooring demo",
-                ),
-                soft_wrap=True,
-            )
+            console.print("[bold]Mooring is running.[/bold] Ctrl+C stops everything; `make demo` starts it again.\n")
+            # On lines of their own and never wrapped: a link cut in two cannot be clicked or copied.
+            console.print(f"  Console  {server.web_url}", soft_wrap=True, highlight=False)
+            console.print(f"  Log in   {link}", soft_wrap=True, highlight=False)
+            console.print("           (works once, for ten minutes)\n", highlight=False)
             swarm = await _start_swarm(server, settings, devices, token)
             async with connect(server.web_url, token) as api:
                 await _until_stopped(_story(api, devices, settings.data_dir, console), stop)

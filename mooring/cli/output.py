@@ -36,7 +36,7 @@ def show(rows: Iterable[dict[str, Any]], columns: Sequence[str], form: Format, *
     else:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in columns:
-            table.add_column(column.replace("_", " "))
+            table.add_column(column.replace("_", " "), overflow="fold")
         for item in items:
             table.add_row(*(Text(_printable(_plain(item.get(column)))) for column in columns))
         Console().print(table)
@@ -55,6 +55,10 @@ def _plain(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
+    if isinstance(value, dict) and all(isinstance(number, int) for number in value.values()):
+        return ", ".join(f"{number} {name}" for name, number in value.items() if number)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
     return json.dumps(value)
 
 
