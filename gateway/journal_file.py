@@ -50,6 +50,7 @@ CREATE TABLE kind (device_id TEXT NOT NULL, metric TEXT NOT NULL, kind TEXT NOT 
     PRIMARY KEY (device_id, metric)) WITHOUT ROWID;
 CREATE TABLE erasure (device_id TEXT PRIMARY KEY, upto INTEGER NOT NULL, waits INTEGER NOT NULL) WITHOUT ROWID;
 """
+_INSERT = "INSERT INTO row VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class JournalError(Exception):
@@ -133,15 +134,19 @@ class JournalFile:
         times = columns[2]
         size = len(body) + len(packed) + _ROW_OVERHEAD_BYTES
         summary = Summary(seq, at_ms, len(readings), min(times), max(times), size, devices)
+        if not fixed:
+            # A statement alone is a transaction, and two turns of waiting for the GIL fewer.
+            with self._careful():
+                self._writer.execute(_INSERT, (*summary[:6], packed, body))
+            return summary
         with self._transaction() as database:
-            database.execute("INSERT INTO row VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*summary[:6], packed, body))
-            if fixed:
-                database.execute(
-                    "INSERT OR IGNORE INTO kind "
-                    "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') "
-                    "FROM json_each(?)",
-                    (orjson.dumps([list(one) for one in fixed]).decode(),),
-                )
+            database.execute(_INSERT, (*summary[:6], packed, body))
+            database.execute(
+                "INSERT OR IGNORE INTO kind "
+                "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') "
+                "FROM json_each(?)",
+                (orjson.dumps([list(one) for one in fixed]).decode(),),
+            )
         return summary
 
     def forget(self, upto: int) -> None:
@@ -277,21 +282,26 @@ class JournalFile:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        database = self._writer
+        with self._careful():
+            self._writer.execute("BEGIN IMMEDIATE")
+            yield self._writer
+            self._writer.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _careful(self) -> Iterator[None]:
+        """All or nothing; raises JournalUnwritable."""
         try:
-            database.execute("BEGIN IMMEDIATE")
-            yield database
-            database.execute("COMMIT")
+            yield
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
             failure = _unwritable(error)
             if not failure.disk_full:
                 # After a failed fsync the kernel may hold pages it will never write again; a new connection begins
                 # with what the file really says.
                 with contextlib.suppress(sqlite3.Error):
-                    database.close()
+                    self._writer.close()
                     self._writer = self._connect()
             raise failure from error
 
@@ -335,7 +345,7 @@ class JournalFile:
                 with contextlib.suppress(zlib.error, sqlite3.Error):
                     summary = _summary(row)
                     zlib.decompress(row[7])
-                    self._writer.execute("INSERT INTO row VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+                    self._writer.execute(_INSERT, row)
                     self.summaries.append(summary)
                     count += 1
         return count

@@ -10,7 +10,8 @@ import pytest
 from gateway.history import History
 from gateway.readings import Reading, Value
 from gateway.store import Aggregate, Query, StoreUnavailable
-from tests.gateway.fakes import Clock, MemoryStore, bucketed
+from gateway.stores.embedded import EmbeddedOptions, EmbeddedStore
+from tests.gateway.fakes import START_MS, Clock, MemoryStore, bucketed
 from tests.gateway.test_drain import Rig
 
 
@@ -151,6 +152,35 @@ async def test_buckets_are_exact_wherever_each_reading_happens_to_be(reader: Rea
         await reader.check(
             Query(device_id="d", start_ms=start, end_ms=end, metrics=metrics, buckets=buckets, aggregate=aggregate)
         )
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_buckets_are_exact_over_the_embedded_store(tmp_path: Path, clock: Clock, seed: int) -> None:
+    store = EmbeddedStore(EmbeddedOptions(directory=tmp_path / "store"), now_ms=clock.now_ms)
+    reader = Reader(tmp_path / "journal.db", clock, store, linger_s=0.0)  # type: ignore[arg-type]
+    await reader.open()
+    await reader.drain.open_store()
+    chance = random.Random(seed)
+    span = 3 * 3_600_000  # long enough for the store's own roll-ups to have a part in it
+    for _ in range(12):
+        ts = START_MS + chance.randrange(span)
+        await reader.put(*(one(ts + n * chance.randrange(1, 20_000), chance.random(), "ab"[n % 2]) for n in range(60)))
+        if chance.random() < 0.6:
+            await reader.settle()
+        start = START_MS + chance.randrange(span)
+        query = Query(
+            device_id="d",
+            start_ms=start,
+            end_ms=start + chance.randrange(1, span),
+            buckets=chance.choice([None, 1, 3, 60, 500]),
+            aggregate=chance.choice(list(Aggregate)),
+        )
+        await reader.check(query)
+        latest = await reader.history.latest("d")
+        newest = {metric: max(ts for _, m, ts in reader.truth if m == metric) for metric in "ab"}
+        assert {metric: at for metric, (at, _) in latest.items()} == newest
+    await reader.journal.close()
+    await store.close()
 
 
 async def test_a_bucket_with_more_raw_readings_than_a_page_is_exact(

@@ -299,7 +299,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode != 0:
         pytest.skip(f"SKIPPED: no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
     yield path
-    subprocess.run(["umount", str(path)], check=True)
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 async def fill_up(journal: Journal, told: list, clock: Clock, start: int = 0) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.journal_file import JournalFile, JournalLocked, JournalTooNew
+from gateway.journal_file import JournalFile, JournalLocked, JournalTooNew, JournalUnwritable, Synchronous
 from gateway.kinds import Fixed
 from gateway.readings import Kind, Reading
 from gateway.recent import device_bits
@@ -205,4 +205,34 @@ def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
     (tmp_path / "journal.db").touch()
     file = JournalFile(tmp_path / "journal.db")
     assert file.set_aside is None
+    file.close()
+
+
+@pytest.mark.parametrize(("synchronous", "level"), [("FULL", 2), ("NORMAL", 1)])
+def test_the_promise_chosen_is_the_one_in_force(tmp_path: Path, synchronous: Synchronous, level: int) -> None:
+    file = JournalFile(tmp_path / "journal.db", synchronous=synchronous)
+    assert file._writer.execute("PRAGMA synchronous").fetchone() == (level,)
+    assert file._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    file.close()
+
+
+def test_after_a_failed_write_a_new_connection_takes_over(tmp_path: Path) -> None:
+    file = fill(tmp_path / "journal.db", 1)
+    for fixed in ([], [Fixed("d", "m0", Kind.NUMBER)]):
+        file._writer.close()
+        with pytest.raises(JournalUnwritable) as caught:
+            file.write(2, 1, [message("d", 2)], fixed)
+        assert not caught.value.disk_full
+    file.write(2, 1, [message("d", 2)], [])
+    assert numbers(file) == [1, 2]
+    assert file._writer.execute("PRAGMA synchronous").fetchone() == (2,)
+    file.close()
+
+
+def test_a_group_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = fill(tmp_path / "journal.db", 1)
+    file._writer.execute("DROP TABLE kind")
+    with pytest.raises(JournalUnwritable):
+        file.write(2, 1, [message("d", 2)], [Fixed("d", "m0", Kind.NUMBER)])
+    assert numbers(file) == [1]
     file.close()

@@ -1,0 +1,274 @@
+"""The telemetry lane: what is stored, what is refused and how, in which order, and what the bus sees."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import cbor2
+import pytest
+
+from broker.reason import ReasonCode
+from gateway.bus import Bus
+from gateway.decode import Undecodable
+from gateway.ingest import Ingest, Stamps
+from gateway.journal import Journal, JournalOptions
+from gateway.kinds import Fixed, Kinds
+from gateway.link import Outcome, Uplink
+from gateway.meter import Meter
+from gateway.readings import Kind, Reading
+from gateway.recent import Recent, Row, Summary, device_bits
+from tests.gateway.fakes import Answers, Clock, uplink
+
+
+class Lane:
+    def __init__(self, path: Path, clock: Clock, **options: object) -> None:
+        self.bus = Bus()
+        self.journal = Journal(path, JournalOptions(**options), now_ms=clock.now_ms, monotonic=clock.monotonic)  # type: ignore[arg-type]
+        self.rows: list[Row] = []
+        self.refused: list[tuple[Uplink, Outcome]] = []
+        self.ingest = Ingest(
+            self.journal,
+            self.bus,
+            now_ms=clock.now_ms,
+            monotonic=clock.monotonic,
+            kinds=Kinds(self.journal.kinds_of, metrics_per_device=3),
+            refused=lambda up, outcome: self.refused.append((up, outcome)),
+        )
+        self.journal.on_commit = self.committed
+
+    def committed(self, row: Row, fixed: list[Fixed]) -> None:
+        self.rows.append(row)
+        self.ingest.kinds.settle(fixed)
+
+    async def send(self, *uplinks: Uplink) -> list[Outcome]:
+        answers = Answers()
+        self.ingest.uplinks(uplinks, answers)
+        return await answers.wait()
+
+    @property
+    def stored(self) -> list[tuple[str, str, object]]:
+        return [(r.device_id, r.metric, r.value) for row in self.rows for m in row.messages for r in m]
+
+
+@pytest.fixture
+async def lane(tmp_path: Path, clock: Clock) -> AsyncIterator[Lane]:
+    lane = Lane(tmp_path / "journal.db", clock)
+    await lane.journal.open()
+    yield lane
+    await lane.journal.close()
+
+
+async def test_a_batch_is_stored_in_order_and_answered_one_for_one(lane: Lane) -> None:
+    outcomes = await lane.send(
+        uplink("a", b'{"t": 1, "u": "x"}'),
+        uplink("b", b"nonsense"),
+        uplink("b", cbor2.dumps({"t": True}), channel="telemetry/cbor"),
+        uplink("b", cbor2.dumps({"t": False}), content_type="application/cbor"),
+        uplink("c", b"{}"),
+    )
+    assert [outcome.reason for outcome in outcomes] == ["", "invalid_json", "", "", ""]
+    assert outcomes[1].code is ReasonCode.PAYLOAD_FORMAT_INVALID
+    assert lane.stored == [("a", "t", 1), ("a", "u", "x"), ("b", "t", True), ("b", "t", False)]
+    assert [(up.device_id, outcome.reason) for up, outcome in lane.refused] == [("b", "invalid_json")]
+
+
+async def test_batches_are_answered_in_the_order_they_came(lane: Lane) -> None:
+    order: list[int] = []
+    for number in range(20):
+        payload = b'{"t": 1}' if number % 3 else b"nonsense"
+        lane.ingest.uplinks([uplink("a", payload)], lambda outcomes, n=number: order.append(n))  # type: ignore[misc]
+    await lane.journal.barrier()
+    assert order == list(range(20))
+
+
+async def test_a_changed_type_refuses_that_metric_alone(lane: Lane) -> None:
+    await lane.send(uplink("a", b'{"t": 1, "u": "x"}'))
+    (outcome,) = await lane.send(uplink("a", b'{"t": 2.5, "u": 5}'))
+    assert outcome.code is ReasonCode.SUCCESS
+    assert outcome.data == {
+        "refused": [{"metric": "u", "reason": "type_changed", "detail": "u is a text, not a number"}]
+    }
+    (outcome,) = await lane.send(uplink("a", b'{"u": true}'))
+    assert (outcome.code, outcome.reason) == (ReasonCode.PAYLOAD_FORMAT_INVALID, "type_changed")
+    await lane.send(uplink("b", b'{"u": 5}'))  # another device is free
+    assert lane.stored == [("a", "t", 1), ("a", "u", "x"), ("a", "t", 2.5), ("b", "u", 5)]
+    assert [outcome.reason for _, outcome in lane.refused] == ["type_changed"] * 2
+
+
+async def test_kinds_outlive_a_restart(lane: Lane, tmp_path: Path, clock: Clock) -> None:
+    await lane.send(uplink("a", b'{"t": 1}'))
+    await lane.journal.close()
+    again = Lane(tmp_path / "journal.db", clock)
+    await again.journal.open()
+    (outcome,) = await again.send(uplink("a", b'{"t": "hot"}'))
+    assert outcome.reason == "type_changed"
+    (outcome,) = await again.send(uplink("a", b'{"t": 3}'))
+    assert outcome.reason == ""
+    await again.journal.close()
+
+
+async def test_a_device_has_a_largest_number_of_metrics(lane: Lane) -> None:
+    (outcome,) = await lane.send(uplink("a", b'{"m1": 1, "m2": 1, "m3": 1, "m4": 1, "m5": 1}'))
+    assert outcome.code is ReasonCode.SUCCESS
+    assert [(device, metric) for device, metric, _ in lane.stored] == [("a", "m1"), ("a", "m2"), ("a", "m3")]
+    assert [outcome.reason for _, outcome in lane.refused] == ["too_many_metrics"]  # one for both
+    (outcome,) = await lane.send(uplink("a", b'{"m6": 1}'))
+    assert (outcome.code, outcome.reason) == (ReasonCode.QUOTA_EXCEEDED, "too_many_metrics")
+    assert outcome.retry_after_s is None
+    (outcome,) = await lane.send(uplink("a", b'{"m1": 2}'))
+    assert outcome.reason == ""
+
+
+async def test_a_kind_whose_reading_was_refused_is_not_fixed(tmp_path: Path, clock: Clock) -> None:
+    lane = Lane(tmp_path / "journal.db", clock, pending_limit_bytes=100)
+    await lane.journal.open()
+    (outcome,) = await lane.send(uplink("a", b'{"t": 1}'))
+    assert (outcome.code, outcome.reason) == (ReasonCode.QUOTA_EXCEEDED, "store_full")
+    assert lane.ingest.kinds.sort("a", [Reading("a", "t", 1, "text")]).unfit == []
+    assert lane.stored == []
+    await lane.journal.close()
+
+
+async def test_messages_without_a_time_stay_apart(lane: Lane, clock: Clock) -> None:
+    await lane.send(*(uplink("a", b'{"t": %d}' % n) for n in range(5)), uplink("b", b'{"t": 1}'))
+    times = [m[0].ts_ms for row in lane.rows for m in row.messages]
+    assert times == [clock.ms + n for n in range(5)] + [clock.ms]
+    clock.move(1)
+    await lane.send(uplink("a", b'{"t": 9}'))
+    assert lane.rows[-1].messages[0][0].ts_ms == clock.ms
+
+
+def test_a_device_cannot_run_far_ahead_of_the_clock() -> None:
+    stamps = Stamps()
+    for _ in range(10_001):
+        stamps.next("a", 1_000_000)
+    with pytest.raises(Undecodable) as caught:
+        stamps.next("a", 1_000_000)
+    assert caught.value.reason == "too_fast"
+    assert stamps.next("b", 1_000_000) == 1_000_000
+    assert stamps.next("a", 1_000_001) == 1_010_001
+    assert stamps.next("a", 1_020_000) == 1_020_000
+
+
+def test_a_clock_set_back_holds_no_device_up() -> None:
+    stamps = Stamps()
+    assert stamps.next("a", 90_000_000) == 90_000_000
+    assert stamps.next("a", 89_999_500) == 90_000_001  # a little: still increasing
+    assert stamps.next("a", 5_000_000) == 5_000_000
+
+
+def test_times_given_out_do_not_fill_the_memory() -> None:
+    stamps = Stamps()
+    for number in range(120_000):
+        stamps.next(f"d{number}", 1_000_000 + number // 10)
+    assert len(stamps._last) < 60_000
+
+
+async def test_the_bus_is_told_after_the_acknowledgement_and_only_when_somebody_watches(
+    lane: Lane, clock: Clock
+) -> None:
+    await lane.send(uplink("a", b'{"t": 1}'))
+    with lane.bus.subscribe(["telemetry"]) as subscription:
+        await lane.send(uplink("a", b'{"ts": 1700000000000, "values": {"t": 2, "u": "x"}}'), uplink("a", b"x"))
+        (event,) = subscription.drain()
+    assert event.device_id == "a"
+    assert event.data == {"readings": [("t", 1700000000000, 2), ("u", 1700000000000, "x")]}
+
+
+async def test_a_link_that_fails_on_its_acknowledgement_holds_nobody_up(
+    lane: Lane, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(outcomes: object) -> None:
+        raise RuntimeError("no")
+
+    lane.ingest.uplinks([uplink("a", b'{"t": 1}')], fail)
+    assert [o.reason for o in await lane.send(uplink("a", b'{"t": 2}'))] == [""]
+    assert "a link failed" in caplog.text
+
+
+async def test_after_close_everything_is_refused_for_now(lane: Lane) -> None:
+    await lane.journal.close()
+    (outcome,) = await lane.send(uplink("a", b'{"t": 1}'))
+    assert outcome.code is ReasonCode.SERVER_SHUTTING_DOWN
+    assert outcome.retry_after_s
+
+
+# ---- kinds, meter, recent: the small parts
+
+
+def test_kinds_are_read_again_for_a_device_that_left_the_cache_with_what_is_not_yet_stored() -> None:
+    file: dict[str, dict[str, Kind]] = {}
+    loads: list[str] = []
+
+    def load(device_id: str) -> dict[str, Kind]:
+        loads.append(device_id)
+        return dict(file.get(device_id, {}))
+
+    kinds = Kinds(load, devices_cached=2)
+    (fixed,) = kinds.sort("a", [Reading("a", "m", 1, 1)]).fixed
+    for device_id in ("b", "c"):
+        kinds.sort(device_id, [])
+    assert kinds.sort("a", [Reading("a", "m", 1, "x")]).unfit[0][1] == "type_changed"
+    kinds.settle([fixed])
+    file["a"] = {"m": Kind.NUMBER}
+    for device_id in ("b", "c"):
+        kinds.sort(device_id, [])
+    assert kinds.sort("a", [Reading("a", "m", 1, 2)]).unfit == []
+    assert loads.count("a") == 3
+    assert kinds._unsettled == {}
+
+
+def test_readings_that_fit_keep_their_order_around_those_that_do_not() -> None:
+    kinds = Kinds(lambda device_id: {"b": Kind.TEXT})
+    readings = [Reading("d", metric, 1, 1) for metric in "abcba"]
+    found = kinds.sort("d", readings)
+    assert [r.metric for r in found.fit] == ["a", "c", "a"]
+    assert [r.metric for r, _, _ in found.unfit] == ["b", "b"]
+    assert [one.metric for one in found.fixed] == ["a", "c"]
+    assert len(readings) == 5
+
+
+def test_a_meter_gives_the_rate_of_the_last_ten_seconds() -> None:
+    meter = Meter()
+    assert meter.per_s(5.0) == 0
+    for second in range(100, 130):
+        meter.add(7, second + 0.5)
+    assert meter.total == 210
+    assert meter.per_s(130.0) == 7
+    assert meter.per_s(135.0) == 3.5
+    assert meter.per_s(1000.0) == 0
+    meter.add(10, 1001.0)
+    assert meter.per_s(1002.0) == 1
+    young = Meter()
+    young.add(4, 50.0)
+    assert young.per_s(50.5) == 4
+    young.add(4, 51.0)
+    assert young.per_s(52.0) == 4
+
+
+def test_recent_lets_go_of_the_oldest_and_keeps_a_bounded_sketch() -> None:
+    recent = Recent(limit_bytes=1000, limit_spans=8)
+    for seq in range(1, 101):
+        message = [Reading(f"d{seq % 10}", "m", seq, seq)]
+        summary = Summary(seq, seq * 10, 1, seq, seq, 50, device_bits([f"d{seq % 10}"]))
+        recent.add(Row(summary, [message], 200))
+    assert recent.readings == 5
+    assert recent.bytes == 1000
+    assert recent.row(95) is None
+    assert recent.row(96) is not None
+    assert recent.at_ms(96) == 960
+    at = recent.at_ms(40)
+    assert at is not None
+    assert at <= 400
+    spans = recent.spans("d3", 0, 1000)
+    assert len(spans) <= 8
+    covered = {seq for first, last in spans for seq in range(first, last + 1)}
+    assert {seq for seq in range(1, 96) if seq % 10 == 3} <= covered
+    assert all(first <= 20 for first, _ in recent.spans("d3", 0, 20))
+    recent.forget(98)
+    assert recent.spans("d3", 0, 1000) == []
+    assert recent.readings == 2
+    assert [r.ts_ms for r in recent.of_device("d9")] == [99]
+    recent.forget_device("d9", 99)
+    assert list(recent.of_device("d9")) == []
+    recent.forget(100)
+    assert (recent.bytes, recent.readings, recent._by_device) == (0, 0, {})
