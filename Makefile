@@ -13,14 +13,14 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: $(RUN_STAMP) ## start Mooring with 25 simulated devices and open updates
-	$(BIN)/mooring demo
+	@$(BIN)/mooring demo
 
 test: $(DEV_STAMP) ## run all tests (installs the servers they talk to when apt is there)
 	sh tests/install_servers.sh
 	$(BIN)/python -m pytest
 	$(BIN)/python build_console.py --test
 
-lint: $(DEV_STAMP) ## ruff, mypy --strict, import contracts, the console's type check
+lint: $(DEV_STAMP) ## ruff, mypy --strict, import contracts, the console's types and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -30,6 +30,7 @@ lint: $(DEV_STAMP) ## ruff, mypy --strict, import contracts, the console's type 
 fmt: $(DEV_STAMP) ## format and sort
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python build_console.py --fmt
 
 bench: $(DEV_STAMP) ## the benchmarks, peers in the same run
 	sh tests/install_servers.sh
@@ -47,14 +48,16 @@ clean: ## remove the virtual environment and everything built
 
 # The console is built on its own (build_console.py skips what is up to date), so pip need not do it too.
 $(RUN_STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	MOORING_SKIP_CONSOLE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
-	$(BIN)/python build_console.py
-	touch $@
+	@echo "installing Mooring into $(VENV) (about a minute, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@MOORING_SKIP_CONSOLE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/python build_console.py
+	@touch $@
 
 $(DEV_STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	MOORING_SKIP_CONSOLE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgres]' --group dev
-	$(BIN)/python build_console.py
-	touch $@ $(RUN_STAMP)
+	@echo "installing Mooring and what its tests need into $(VENV) (about a minute, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	@MOORING_SKIP_CONSOLE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgres]' --group dev
+	@$(BIN)/python build_console.py
+	@touch $@ $(RUN_STAMP)

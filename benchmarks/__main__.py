@@ -17,7 +17,8 @@ def main() -> None:
     unknown = set(arguments.names) - set(ALL)
     if unknown:
         parser.error(f"no benchmark called {', '.join(sorted(unknown))}")
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; medians of {arguments.rounds}")
+    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}"
+    print(f"{machine}; medians of {arguments.rounds} rounds")
     for name in arguments.names or ALL:
         print()
         ALL[name](arguments.rounds)
