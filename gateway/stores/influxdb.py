@@ -2,8 +2,8 @@
 
 Writing goes through influxdb-client's asynchronous client to /api/v2/write (2.x, 3.x), with lines made here: its own
 Point costs twelve times as much, and its batching mode drops what it could not deliver, where the drain keeps it.
-`api="v1"` writes to /write?db= for InfluxDB 1.x, where the bucket is the database, made at first use. Reading is GET /query with
-InfluxQL everywhere.
+`api="v1"` writes to /write?db= for InfluxDB 1.x, where the bucket is the database, made at first use. Reading is GET
+/query with InfluxQL everywhere.
 
 Opening makes no connection: a server that is down delays the drain, not the gateway's start. Limits of 1.x worth
 knowing: max-values-per-tag (100,000) bounds devices, max-series-per-database (1,000,000) devices times metrics.
@@ -106,7 +106,9 @@ class InfluxStore:
         try:
             return await work()
         except StoreUnavailable as error:
-            if self._options.api != "v1" or "database not found" not in str(error):
+            # To several statements at once 1.6 says only that the first one was not executed.
+            missing = any(words in str(error) for words in ("database not found", "not executed"))
+            if self._options.api != "v1" or not missing:
                 raise
         logger.info("%s: making database %s", self._transport.url, self._options.bucket)
         influxql.read_series(await self._ask("POST", influxql.create_database(self._options.bucket)))

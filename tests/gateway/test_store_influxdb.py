@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.readings import Reading
 from gateway.store import Query, StoreRejected, StoreUnavailable
 from gateway.stores import InfluxOptions, InfluxStore, VictoriaOptions, VictoriaStore
-from tests.servers import free_port
+from tests.servers import free_port, influxdb
 
 READINGS = [Reading("pump-7", "temperature", 1_700_000_000_123, 21.5), Reading("pump-7", "ok", 1_700_000_000_124, True)]
 LINES = (
@@ -141,7 +141,7 @@ async def test_a_server_without_deletion_is_told_from_one_that_cannot_now(
         (401, {"code": "unauthorized", "message": "unauthorized access"}, "token"),
         (403, {"code": "forbidden", "message": "insufficient permissions"}, "may not use 'b&c'"),
         (404, {"code": "not found", "message": 'bucket "b&c" not found'}, 'bucket "b&c" not found'),
-        (404, {"error": 'database not found: "b&c"'}, "database not found"),
+        (404, {"error": 'retention policy not found: "b&c"'}, "retention policy not found"),
         (400, {"code": "invalid", "message": "Please provide either orgID or org"}, "orgID"),
         (400, "<html>The plain HTTP request was sent to HTTPS port</html>", "HTTPS port"),
         (307, None, "another URL"),
@@ -305,3 +305,14 @@ async def test_victoriametrics_queries_that_fail_are_unavailable_or_rejected(
 def test_the_token_is_not_shown() -> None:
     assert "secret" not in repr(InfluxOptions(url="http://x", token="secret"))
     assert "secret" not in repr(VictoriaOptions(url="http://x", token="secret"))
+
+
+@pytest.mark.servers
+async def test_a_1x_server_gets_its_database_at_first_use() -> None:
+    with influxdb() as server:
+        store = InfluxStore(InfluxOptions(url=server.url, bucket='new "one"', api="v1"))
+        await store.open()
+        assert await store.latest("pump-7") == {}
+        await store.write([Reading("pump-7", "temperature", 1_700_000_000_000, 21.5)])
+        assert await store.latest("pump-7") == {"temperature": (1_700_000_000_000, 21.5)}
+        await store.close()
