@@ -136,6 +136,7 @@ class Attendance:
         self._activity = Activity(timeout_s=options.silence_s, limit=options.devices_limit)
         self._budget = Budget(options.mail_limit_bytes)
         self._devices: dict[str, HttpDevice] = {}
+        self._visitors: dict[str, set[HttpDevice]] = {}
         self.kicks = 0
         """Counts up, so that whoever was being authenticated meanwhile can tell."""
 
@@ -154,6 +155,15 @@ class Attendance:
             raise Problem(503, "too many devices", retry_after_s=60)
         return device
 
+    def visit(self, device_id: str) -> HttpDevice:
+        """The device, for one request that is no sign of its being here: one that lives on MQTT fetches firmware."""
+        device = self._devices.get(device_id)
+        if device is None:
+            mailbox = Mailbox(budget=self._budget)
+            device = HttpDevice(device_id, mailbox, since=self._clock(), polls_limit=self._options.polls_limit)
+            self._visitors.setdefault(device_id, set()).add(device)
+        return device
+
     def is_new(self, device: HttpDevice, within_s: float) -> bool:
         """Whether the device appeared less than `within_s` ago."""
         return self._clock() - device.since < within_s
@@ -168,6 +178,10 @@ class Attendance:
             device.requests -= 1
             if self._devices.get(device.device_id) is device:
                 self._activity.seen(device.device_id, self._clock())
+            elif visitors := self._visitors.get(device.device_id):
+                visitors.discard(device)
+                if not visitors:
+                    del self._visitors[device.device_id]
 
     def deliver(self, downlink: Downlink) -> bool:
         device = self._devices.get(downlink.device_id)
@@ -176,10 +190,13 @@ class Attendance:
     def kick(self, device_id: str, reason: str) -> int:
         """End the device's requests and presence; returns how many requests waited, at least 1 when it was there."""
         self.kicks += 1
+        visitors = self._visitors.pop(device_id, set())
+        for visitor in visitors:
+            visitor.kick()
         device = self._devices.pop(device_id, None)
         if device is None:
-            return 0
-        count = max(1, device.requests)
+            return len(visitors)
+        count = max(1, device.requests) + len(visitors)
         self._activity.forget(device_id)
         device.kick()
         logger.info("%s: HTTP access ended: %s", device_id, reason)

@@ -26,6 +26,7 @@ _T = TypeVar("_T")
 DEVICE = web.RequestKey("device", HttpDevice)
 
 PREFIX = "/device/v1"
+ARTIFACT = "artifact"
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -75,7 +76,7 @@ class Routes:
                 web.post(f"{PREFIX}/commands/{{id}}/status", self._post_command_status),
                 web.get(f"{PREFIX}/ota", self._get_offer, allow_head=False),
                 web.post(f"{PREFIX}/ota/{{job}}/status", self._post_job_status),
-                web.get(f"{PREFIX}/artifacts/{{id}}", self._get_artifact),
+                web.get(f"{PREFIX}/artifacts/{{id}}", self._get_artifact, name=ARTIFACT),
             ]
         )
         app.on_response_prepare.append(_add_common_headers)
@@ -126,6 +127,8 @@ class Routes:
             if device_id is None:
                 raise unauthorized("this token is not valid", token_was_given=True)
             if kicks == self._attendance.kicks:
+                if request.match_info.route.name == ARTIFACT:
+                    return self._attendance.visit(device_id)
                 return self._attendance.admit(device_id, request.remote or "")
             # Somebody was kicked while the desk looked: its answer may be from before that. Ask again.
         raise Problem(503, "try again", retry_after_s=1)

@@ -448,6 +448,14 @@ async def test_a_download_is_whole_and_named(api: Api, firmware: ArtifactFile) -
     assert response.content_type == "application/octet-stream"
 
 
+async def test_fetching_firmware_is_no_sign_of_living_here(api: Api, firmware: ArtifactFile) -> None:
+    """A device on MQTT takes its firmware over HTTP: it neither appears here nor falls silent afterwards."""
+    assert (await api.ask("GET", "artifacts/a1"))[0] == 200
+    assert api.recorder.events("pump-7") == []
+    assert not await api.link.send(Downlink(device_id="pump-7", channel="commands/c1", payload=b"{}"))
+    assert await api.link.kick("pump-7", "revoked") == 0
+
+
 async def test_head_tells_the_length_and_sends_nothing(api: Api, firmware: ArtifactFile) -> None:
     status, body, response = await api.ask("HEAD", "artifacts/a1", headers={"Range": "bytes=0-9"})
     assert (status, body, response.headers["Content-Length"]) == (200, b"", str(len(FIRMWARE)))
