@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from firmware_sim.chance import unit
 from firmware_sim.credentials import CredentialsFile
 from firmware_sim.device import Device, DeviceOptions, DeviceSpec
 from firmware_sim.errors import BadOptions, ServerUnreachable, SimError
@@ -178,7 +179,6 @@ class _Swarm:
             session=self._session,
             tally=self._tally,
             device_http_base=options.device_http_base,
-            bytes_per_s=options.download_bytes_per_s,
             drops_per_hour=options.drops_per_hour,
             renew=self._renew,
         )
@@ -202,6 +202,9 @@ class _Swarm:
         for spec in self._specs:
             by_http = speaks_http(options, spec.device_id)
             transport: Transport = HttpTransport(http, self._session) if by_http else MqttTransport(mqtt)
+            temper = 0.6 + 0.8 * unit(options.seed, spec.device_id, "temper")  # no two devices are equally quick
+            rate = int(options.download_bytes_per_s * temper)
+            own = replace(agent, bytes_per_s=rate, pace=options.pace * temper)
             device = Device(
                 spec,
                 DeviceOptions(
@@ -212,10 +215,16 @@ class _Swarm:
                     malformed_rate=options.malformed_rate,
                     pace=options.pace,
                 ),
-                agent_options=replace(agent, by_chunks=not by_http and fetches_chunks(options, spec.device_id)),
+                agent_options=replace(own, by_chunks=not by_http and fetches_chunks(options, spec.device_id)),
                 luck=Luck(seed=options.seed, device_id=spec.device_id, rate=options.fault_rate, faults=options.faults),
             )
-            yield Runner(device, transport, self._kept.token(spec.device_id) or "", around, seed=options.seed)
+            yield Runner(
+                device,
+                transport,
+                self._kept.token(spec.device_id) or "",
+                replace(around, bytes_per_s=rate),
+                seed=options.seed,
+            )
 
     async def _preflight(self) -> None:
         """Fail now, with one clear sentence, rather than a thousand times in the background."""
