@@ -39,6 +39,9 @@ class BrokerSettings(Section):
     ws_port: Port | None = Field(8083, description="MQTT over WebSocket; unset (empty) for none")
     max_connections: int = Field(20_000, ge=1, description="Connections accepted at once")
     url: SecretStr | None = Field(None, description="External broker, `mqtt://user:password@host:1883`")
+    client_id: str = Field(
+        "", description="Name of this process's session there; empty: `mooring-` and the host's name"
+    )
     share: str = Field("mooring", description="Name of the shared subscription on the external broker")
 
 
