@@ -146,7 +146,7 @@ def load(
     path = file or find_file(environ)
     layers: list[tuple[str, dict[str, Any]]] = []
     if path is not None:
-        layers.append((str(path), _read_file(path)))
+        layers.append((str(path), _without_empty(_read_file(path))))
     layers.append(("environment", _read_environment(environ)))
     layers.append(("command line", _drop_none(dict(flags or {}))))
     merged: dict[str, Any] = {}
@@ -212,6 +212,12 @@ def _read_environment(environ: dict[str, str]) -> dict[str, Any]:
             place = place.setdefault(section, {})
         place[key] = value or None
     return nested
+
+
+def _without_empty(layer: dict[str, Any]) -> dict[str, Any]:
+    """An empty text in the file means unset, as an empty variable does: the default, or no WebSocket listener."""
+    kept = {k: _without_empty(v) if isinstance(v, dict) else v for k, v in layer.items()}
+    return {k: None if v == "" else v for k, v in kept.items() if v != "" or k == "ws_port"}
 
 
 def _drop_none(layer: dict[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,12 @@ def test_database_defaults_to_a_file_in_the_data_directory() -> None:
     assert load({"data_dir": "/somewhere"}, environ={}).database_url == "sqlite:///somewhere/fleet.db"
 
 
-def test_empty_ws_port_turns_the_listener_off() -> None:
+def test_empty_ws_port_turns_the_listener_off(tmp_path: Path) -> None:
     assert load(environ={"MOORING_BROKER__WS_PORT": ""}).broker.ws_port is None
+    file = tmp_path / "mooring.toml"
+    file.write_text('[broker]\nws_port = ""\nurl = ""\n')
+    assert load(file=file, environ={}).broker.ws_port is None
+    assert load(file=file, environ={}).broker.url is None
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,10 @@ def test_template_names_every_setting_and_loads_as_it_is(tmp_path: Path) -> None
     file = tmp_path / "mooring.toml"
     file.write_text(template())
     assert load(file=file, environ={}) == load(environ={})
+    file.write_text(re.sub("(?m)^#(?=[a-z_]+ = )", "", template()))
+    uncommented = load(file=file, environ={})
+    assert uncommented.broker.ws_port == 8083
+    assert uncommented == load(environ={})
     assert all(f"#{name.split('.')[-1]} = " in template() for name, _, _ in rows())
 
 
