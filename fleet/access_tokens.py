@@ -90,8 +90,8 @@ def load_secret(path: Path) -> str:
         _make_secret(path)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise SetupError(f"{path} can be read by others: run chmod 600 on it, and consider it known")
-    secret = path.read_text().strip()
-    if len(secret.encode()) < _SECRET_BYTES:
+    secret = path.read_text(encoding="utf-8", errors="replace").strip()
+    if len(secret.encode()) < _SECRET_BYTES or "\N{REPLACEMENT CHARACTER}" in secret:
         raise SetupError(f"{path} holds no usable secret: remove it to get a new one (everybody has to log in again)")
     return secret
 

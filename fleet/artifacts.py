@@ -21,7 +21,7 @@ from fleet.actor import Actor
 from fleet.audit import Audit
 from fleet.clock import Clock
 from fleet.database import Database
-from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound
+from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, SetupError
 from fleet.ids import is_id, new_id
 from fleet.limits import checked_prose, checked_text
 from fleet.machines.job import JOB_UNFINISHED
@@ -56,14 +56,17 @@ class Artifacts:
         self._verifying: dict[str, asyncio.Lock] = {}
 
     async def start(self) -> None:
-        """Make the directory; remove what interrupted uploads left."""
+        """Make the directory; remove what interrupted uploads left. Raises SetupError."""
 
         def prepare() -> None:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             for left in self._directory.glob(f"{_TEMPORARY}*"):
                 left.unlink(missing_ok=True)
 
-        await asyncio.to_thread(prepare)
+        try:
+            await asyncio.to_thread(prepare)
+        except OSError as error:
+            raise SetupError(f"firmware cannot be kept in {self._directory}: {error.strerror or error}") from error
 
     async def create(
         self,

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from fleet.database import log_failure
+
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ class Batcher(Generic[T]):
             await self._write([item for item, _ in batch])
         except Exception as error:
             # Whoever waits is told and may try again; what was only offered is lost, and says so here.
-            logger.exception("%s: %d items were not written", self._name, len(batch))
+            log_failure(logger, error, "%s: %d items were not written", self._name, len(batch))
             self.dropped += sum(written is None for _, written in batch)
             for _, written in batch:
                 if written is not None and not written.done():

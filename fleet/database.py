@@ -17,11 +17,11 @@ from typing import Any
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.backends.base.config_generator import expand_db_url
 from tortoise.context import TortoiseContext
-from tortoise.exceptions import BaseORMException
+from tortoise.exceptions import BaseORMException, DBConnectionError
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 from tortoise.transactions import in_transaction
 
-from fleet.errors import SetupError
+from fleet.errors import DatabaseTrouble, SetupError
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,46 @@ MIGRATIONS = "fleet.migrations"
 _POSTGRES_POOL = 8  # connections: commands, presence and the API at once, and three nodes fit into the usual 100
 _BACKUPS_KEPT = 5
 _PARAMETERS = 5_000  # values a statement; both databases take 32,766, and parsing grows faster than that
+#: Full, I/O error, cannot open, read-only, busy: what a disk or another process does.
+_SQLITE_WORLD = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_BUSY,
+    }
+)
+#: Classes of SQLSTATE: connection exceptions, insufficient resources, operator intervention, system errors.
+_POSTGRES_WORLD = ("08", "53", "57P", "58")
+#: What asyncpg raises of its own on a connection that broke under it.
+_POSTGRES_LOST = ("InterfaceError", "InternalClientError")
 _MIGRATION_LOCK = 0x6D6F6F72  # pg_advisory_lock key: nodes that start together migrate one after the other
+
+
+def trouble(error: BaseException) -> DatabaseTrouble | None:
+    """What the world did to the database, if that is what `error` says: then it may go by itself."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_WORLD:
+            return DatabaseTrouble(str(cause), full=cause.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL)
+        if isinstance(cause, DBConnectionError | ConnectionError | TimeoutError):
+            return DatabaseTrouble("it does not answer", full=False)
+        state = str(getattr(cause, "sqlstate", None) or "")
+        if state.startswith(_POSTGRES_WORLD):
+            return DatabaseTrouble(str(cause), full=state == "53100")
+        if type(cause).__module__.startswith("asyncpg") and type(cause).__name__ in _POSTGRES_LOST:
+            return DatabaseTrouble("it does not answer", full=False)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def log_failure(log: logging.Logger, error: Exception, message: str, *values: object) -> None:
+    """Trouble of the database's is one line; anything else is a fault of ours, with its traceback."""
+    if (why := trouble(error)) is not None:
+        log.error(f"{message}: %s", *values, why)
+    else:
+        log.error(message, *values, exc_info=error)
 
 
 def tortoise_config(url: str, *, migrating: bool = False) -> dict[str, Any]:
@@ -39,6 +78,8 @@ def tortoise_config(url: str, *, migrating: bool = False) -> dict[str, Any]:
     if scheme in ("postgres", "postgresql"):
         connection = expand_db_url(f"asyncpg{url[len(scheme) :]}")
         connection["credentials"].update({"minsize": 1, "maxsize": _POSTGRES_POOL})
+        # While the server is away it logs a traceback a second; whoever needs a connection says so in a line.
+        logging.getLogger("asyncpg.pool").setLevel(logging.CRITICAL)
     elif scheme == "sqlite":
         connection = expand_db_url(url)
         connection["credentials"]["foreign_keys"] = "OFF" if migrating else "ON"
@@ -72,9 +113,10 @@ class Database:
 
     async def open(self) -> None:
         """Migrate, then connect. Raises SetupError when the schema is newer than this program or cannot be reached."""
-        if self.path is not None:
-            _make_private(self.path)
         try:
+            if self.path is not None:
+                _make_private(self.path)
+                await asyncio.to_thread(_check, self.path)
             await self.migrate()
             context = TortoiseContext()
             with context:
@@ -84,7 +126,8 @@ class Database:
             await self.client.execute_query("SELECT 1")
         except (OSError, BaseORMException, sqlite3.Error) as error:
             await self.close()
-            raise SetupError(f"the fleet's database cannot be opened: {error}") from error
+            where = f" {self.path}" if self.path is not None else ""
+            raise SetupError(f"the fleet's database{where} cannot be opened: {error}") from error
 
     async def close(self) -> None:
         context, self._context = self._context, None
@@ -203,6 +246,19 @@ class Database:
 def _make_private(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _check(path: Path) -> None:
+    """Raises SetupError for a file that is damaged or no database: Tortoise would wait for ever to close it again."""
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # locked, no memory, disk: nothing that a backup would mend
+            raise
+        verdict = str(error)
+    if verdict != "ok":
+        raise SetupError(f"the fleet's database {path} is damaged ({verdict.splitlines()[-1]}): restore a backup")
 
 
 def _back_up(path: Path, migration: str) -> Path:

@@ -9,6 +9,7 @@ FleetError
 ├── Unauthorized         the asker's: not known, or the secret is wrong
 ├── Forbidden            the asker's: known, and not allowed
 ├── TooManyAttempts      the asker's: later
+├── DatabaseTrouble      the world's: the database is full or does not answer; later
 └── SetupError           ours: the fleet cannot start like this
 """
 
@@ -82,6 +83,14 @@ class TooManyAttempts(FleetError):
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(f"too many attempts: try again in {retry_after_s:.0f} s")
         self.retry_after_s = retry_after_s
+
+
+class DatabaseTrouble(FleetError):
+    """The database cannot be used now: its disk is `full`, or it does not answer."""
+
+    def __init__(self, detail: str, *, full: bool) -> None:
+        super().__init__(f"the fleet's database cannot be used now: {detail}")
+        self.full = full
 
 
 class SetupError(FleetError):

@@ -18,7 +18,8 @@ from fleet.campaigns import Campaigns
 from fleet.clock import Clock, SystemClock
 from fleet.commands import Commands
 from fleet.credentials import Credentials
-from fleet.database import Database
+from fleet.data_dir import DataDir
+from fleet.database import Database, log_failure
 from fleet.desk import FleetDesk
 from fleet.devices import Devices
 from fleet.directory import Directory
@@ -55,6 +56,7 @@ class Fleet:
         data_dir = options.data_dir
         secret = options.jwt_secret or load_secret(data_dir / "jwt.key")
         self.options = options
+        self._data_dir = DataDir(data_dir)
         self.database = Database(options.database_url or f"sqlite://{data_dir / 'fleet.db'}")
         self.timers = Timers(clock)
         self.audit = Audit(clock, limit=options.audit_limit)
@@ -156,6 +158,16 @@ class Fleet:
 
     async def start(self, gateway: GatewayPort) -> None:
         """Open the database, then begin to work; `gateway` need not be started yet. Raises SetupError."""
+        self._data_dir.claim()
+        try:
+            await self._begin(gateway)
+        except BaseException:
+            await self.database.close()
+            self._data_dir.release()
+            raise
+        logger.info("fleet: %d devices", len(self._directory))
+
+    async def _begin(self, gateway: GatewayPort) -> None:
         await self.database.open()
         self._sender.gateway = gateway
         self.timeline.refused = RefusedMessages(gateway.dead_letters)
@@ -165,17 +177,23 @@ class Fleet:
         await self.presence.start()
         self.outbox.start()
         self.timers.start()
-        logger.info("fleet: %d devices", len(self._directory))
 
     async def stop(self) -> None:
-        """Write what is known and close; call it after the gateway has stopped."""
-        await self.timers.stop()
-        await self.outbox.stop()
-        await self.presence.stop()
-        await self.timeline.stop()
-        await self._credentials.write_used()
+        """Write what is known and close; call it after the gateway has stopped. A database that is away loses it."""
+        for end in (
+            self.timers.stop,
+            self.outbox.stop,
+            self.presence.stop,
+            self.timeline.stop,
+            self._credentials.write_used,
+            self.database.close,
+        ):
+            try:
+                await end()
+            except Exception as error:
+                log_failure(logger, error, "stopping: %s failed", end.__qualname__)
         self._passwords.close()
-        await self.database.close()
+        self._data_dir.release()
 
     def is_active(self, device_id: str) -> bool:
         """Whether a device is known and not disabled. Asked for each of its messages, so it also is a sign of life."""

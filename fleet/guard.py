@@ -11,6 +11,7 @@ import re
 from broker.engine import ConnectRequest
 from broker.reason import ReasonCode
 from fleet.credentials import Credentials
+from fleet.database import log_failure
 from fleet.directory import Directory
 from gateway.channels import ROOT, is_device_id, is_uplink, split_topic
 
@@ -39,8 +40,8 @@ class DeviceGuard:
             return ReasonCode.BAD_USER_NAME_OR_PASSWORD
         try:
             known = await self._credentials.authenticate(device_id, token)
-        except Exception:
-            logger.exception("%s: cannot be checked", device_id)
+        except Exception as error:
+            log_failure(logger, error, "%s: cannot be checked", device_id)
             return ReasonCode.SERVER_UNAVAILABLE
         if not known:
             return ReasonCode.BAD_USER_NAME_OR_PASSWORD

@@ -14,6 +14,7 @@ import orjson
 from broker.reason import ReasonCode
 from fleet.clock import Clock
 from fleet.commands import Commands
+from fleet.database import trouble
 from fleet.directory import Directory
 from fleet.downloads import Downloads
 from fleet.errors import Conflict, Invalid, NotFound
@@ -25,7 +26,7 @@ from fleet.twins import Twins
 from fleet.views import Level, TimelineKind
 from gateway.channels import EVENTS, OTA_CHUNK_GET, OTA_STATUS, TWIN_GET, TWIN_REPORTED, command_of
 from gateway.link import TAKEN, Outcome, Uplink
-from gateway.refusals import Refusal, internal_error, refuse, unknown_channel, unknown_device
+from gateway.refusals import Refusal, busy, internal_error, refuse, store_full, unknown_channel, unknown_device
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ EVENT_DATA_LIMIT_BYTES = 8 * 1024
 _RECENT_S = 300.0  # a device sends again within its keep-alive, or when it is back from a short absence
 _RECENT_LIMIT = 20_000
 _BUSY_RETRY_S = 2.0
+_TROUBLE_RETRY_S = 5.0
 
 _LEVELS = {
     "debug": Level.INFO,
@@ -93,7 +95,10 @@ class Inbox:
             return Outcome(
                 code=ReasonCode.SERVER_BUSY, reason="conflict", detail=str(error), retry_after_s=_BUSY_RETRY_S
             )
-        except Exception:
+        except Exception as error:
+            if (why := trouble(error)) is not None:
+                logger.debug("%s: %s waits: %s", uplink.device_id, uplink.channel, why)
+                return store_full(_TROUBLE_RETRY_S, str(why)) if why.full else busy(_TROUBLE_RETRY_S, str(why))
             logger.exception("%s: %s could not be handled", uplink.device_id, uplink.channel)
             return internal_error()
 

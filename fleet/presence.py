@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fleet.clock import Clock, rfc3339
-from fleet.database import Database
+from fleet.database import Database, log_failure
 from fleet.directory import Directory
 from fleet.limits import peer_text
 from fleet.models import ADDRESS, DeviceRow
@@ -197,8 +197,8 @@ class Presence:
             self._work.clear()
             try:
                 await self._write_pending()
-            except Exception:
-                logger.exception("presence: %d changes are not written yet; trying again", len(self._pending))
+            except Exception as error:
+                log_failure(logger, error, "presence: %d changes are not written yet; trying again", len(self._pending))
                 await asyncio.sleep(_RETRY_S)
                 self._work.set()
 

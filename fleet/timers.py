@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fleet.clock import Clock
+from fleet.database import log_failure
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ class _Timer:
     interval_s: float
     run: Callable[[], Awaitable[None]]
     due: float
+    failing: bool = False
 
 
 class Timers:
@@ -54,8 +56,16 @@ class Timers:
                 timer.due = now + timer.interval_s
                 try:
                     await timer.run()
-                except Exception:
-                    logger.exception("timer %r failed; it runs again in %.1f s", timer.name, timer.interval_s)
+                except Exception as error:
+                    if not timer.failing:  # once, or a database that is away for an hour fills the log
+                        log_failure(
+                            logger, error, "timer %r failed; it runs again every %.1f s", timer.name, timer.interval_s
+                        )
+                    timer.failing = True
+                else:
+                    if timer.failing:
+                        logger.info("timer %r works again", timer.name)
+                    timer.failing = False
 
     async def _loop(self) -> None:
         while True:

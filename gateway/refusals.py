@@ -69,9 +69,9 @@ def store_full(retry_after_s: float, detail: str = "the journal has no room") ->
     return refuse(Refusal.STORE_FULL, detail, retry_after_s=retry_after_s)
 
 
-def busy(retry_after_s: float = 1.0) -> Outcome:
-    """Too many control messages are waiting."""
-    return refuse(Refusal.BUSY, "too many messages are waiting", retry_after_s=retry_after_s)
+def busy(retry_after_s: float = 1.0, detail: str = "too many messages are waiting") -> Outcome:
+    """A control message cannot be looked at now."""
+    return refuse(Refusal.BUSY, detail, retry_after_s=retry_after_s)
 
 
 def shutting_down() -> Outcome:

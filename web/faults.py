@@ -3,6 +3,7 @@
 import errno
 import math
 
+from fleet.database import trouble
 from fleet.errors import (
     AlreadyExists,
     Conflict,
@@ -48,6 +49,10 @@ def problem_of(error: Exception) -> Problem | None:
             )
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return Problem(507, "the disk is full")
+    if (why := trouble(error)) is not None:
+        if why.full:
+            return Problem(507, "the disk is full")
+        return Problem(503, "the fleet's database does not answer", headers=_retry_after(_STORE_RETRY_S))
     return None
 
 
