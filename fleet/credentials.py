@@ -25,6 +25,7 @@ from fleet.ports import Sender
 from fleet.presence import Presence
 from fleet.records import credential_view
 from fleet.timeline import Timeline
+from fleet.token_lookup import TokenLookup
 from fleet.views import Credential, TimelineKind
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Credentials:
         self._timeline = timeline
         self._clock = clock
         self._cache_limit = cache_limit
+        self._lookup = TokenLookup()
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._used: dict[str, datetime] = {}
         """Credential id -> when it last let a device in; written to the database now and then."""
@@ -190,7 +192,7 @@ class Credentials:
 
     async def _look_up(self, digest: str) -> _Known | None:
         revocations = self._revocations
-        row = await CredentialRow.get_or_none(digest=digest, revoked_at=None)
+        row = await self._lookup.find(digest)
         if row is None:
             self._known.pop(digest, None)
             return None

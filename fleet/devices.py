@@ -107,6 +107,7 @@ class Devices:
         q: str = "",
         tag: str = "",
         status: str = "",
+        firmware: str = "",
         sort: str = "id",
         cursor: str | None = None,
         limit: int = 50,
@@ -126,6 +127,8 @@ class Devices:
             rows = rows.filter(tag_rows__tag=tag)
         if status:
             rows = rows.filter(status=status)
+        if firmware:
+            rows = rows.filter(firmware=firmware)
         total = await rows.count() if with_total else None
         column = _SORTS[key]
         if cursor is not None:
@@ -157,13 +160,14 @@ class Devices:
         attributes: Mapping[str, Any] | None = None,
         disabled: bool | None = None,
     ) -> Device:
-        """Change what is not None: `tags` and `attributes` are replaced, an empty `profile` removes it.
+        """Change what is not None: `tags` and `attributes` are replaced; an empty `profile` removes it, and without a
+        name (an empty `name`) the device goes by its id again.
 
         Disabling drops the device's connections within a second. Raises NotFound, Invalid.
         """
         changes: dict[str, Any] = {}
         if name is not None:
-            changes["name"] = checked_text("name", name)
+            changes["name"] = checked_text("name", name, empty=True) or id
         if profile is not None:
             changes["profile"] = checked_text("profile", profile, empty=True)
         if attributes is not None:

@@ -8,6 +8,7 @@ from broker.engine import ConnectRequest
 from broker.reason import ReasonCode
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound
 from fleet.models import CredentialRow, DeviceRow
+from fleet.token_lookup import TokenLookup
 from tests.fleet.conftest import ANNA, Rig, running
 
 
@@ -23,6 +24,8 @@ async def test_create_get_update_delete(rig: Rig) -> None:
         {"room": 3},
     )
     assert changed == await rig.fleet.devices.get("pump-7")
+    nameless = await rig.fleet.devices.update(ANNA, "pump-7", name=" ")
+    assert (nameless.name, nameless.tags) == ("pump-7", ("c",))
     await rig.fleet.devices.delete(ANNA, "pump-7")
     with pytest.raises(NotFound):
         await rig.fleet.devices.get("pump-7")
@@ -94,6 +97,11 @@ async def test_lists_are_searched_filtered_sorted_and_paged(rig: Rig) -> None:
     assert await walk(q="%") == []
     assert await walk(status="online") == ["d3", "d5"]
     assert (await devices.list(status="online", limit=1)).total == 2
+    for number, version in enumerate(("1.1.0", "1.1.0", "1.1.0-rc")):
+        await rig.uplink("twin/reported", {"firmware": {"version": version}}, f"d{number}")
+    assert await walk(firmware="1.1.0") == ["d0", "d1"]
+    assert (await devices.list(firmware="1.1.0", limit=1)).total == 2
+    assert await walk(firmware="1.1") == []
     assert await devices.counts() == {"total": 7, "online": 2, "offline": 0, "never_seen": 5, "disabled": 0}
 
 
@@ -185,16 +193,15 @@ async def test_a_token_revoked_while_it_is_looked_up_is_not_remembered(
     _, token = await lite.device()
     [credential] = await lite.fleet.devices.credentials("pump-7")
     found, go_on = asyncio.Event(), asyncio.Event()
-    get_or_none = CredentialRow.get_or_none
+    find = TokenLookup.find
 
-    async def slow(**query: object) -> CredentialRow | None:
-        row = await get_or_none(**query)
-        if "digest" in query:
-            found.set()
-            await go_on.wait()
+    async def slow(lookup: TokenLookup, digest: str) -> CredentialRow | None:
+        row = await find(lookup, digest)
+        found.set()
+        await go_on.wait()
         return row
 
-    monkeypatch.setattr(CredentialRow, "get_or_none", slow)
+    monkeypatch.setattr(TokenLookup, "find", slow)
     checking = asyncio.create_task(lite.fleet.devices.authenticate("pump-7", token))
     await found.wait()
     await lite.fleet.devices.revoke_credential(ANNA, "pump-7", credential.id)
@@ -238,7 +245,7 @@ async def test_last_used_reaches_the_database(rig: Rig) -> None:
 async def test_a_storm_of_logins_asks_the_database_once_each(lite: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     _, token = await lite.device()
     await lite.fleet.devices.authenticate("pump-7", token)
-    monkeypatch.setattr(CredentialRow, "get_or_none", None)
+    monkeypatch.setattr(TokenLookup, "find", None)
     for _ in range(100):
         assert await lite.fleet.devices.authenticate("pump-7", token)
 
@@ -288,7 +295,7 @@ async def test_a_device_connects_under_its_own_name_only(lite: Rig) -> None:
 
 async def test_a_database_that_fails_lets_nobody_in(lite: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     _, token = await lite.device()
-    monkeypatch.setattr(CredentialRow, "get_or_none", None)
+    monkeypatch.setattr(TokenLookup, "find", None)
     assert await _connect(lite, token) is ReasonCode.SERVER_UNAVAILABLE
 
 

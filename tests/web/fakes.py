@@ -94,6 +94,7 @@ class Devices:
         q: str = "",
         tag: str = "",
         status: str = "",
+        firmware: str = "",
         sort: str = "id",
         cursor: str | None = None,
         limit: int = 50,
@@ -104,7 +105,7 @@ class Devices:
         found = [
             one
             for one in sorted(self.by_id.values(), key=lambda one: one.id)
-            if q in one.id and (cursor or "") < one.id
+            if q in one.id and (cursor or "") < one.id and firmware in ("", one.firmware)
         ]
         more = len(found) > limit
         return Page(items=found[:limit], next_cursor=found[limit - 1].id if more else None, total=len(self.by_id))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -48,6 +49,22 @@ async def test_lists_go_on_at_their_cursor(site: Site) -> None:
     assert first["total"] == 6
     for query in ("cursor=nonsense", "limit=0", "limit=501", "sort=age", "status=broken", "colour=red"):
         assert (await site.ask("GET", f"{BASE}?{query}")).status == 422, query
+
+
+async def test_a_list_of_one_firmware_version(site: Site) -> None:
+    pump = site.fleet.devices.by_id["pump-7"]
+    site.fleet.devices.by_id["pump-7"] = replace(pump, firmware="1.0.0+a&b")
+    await site.ask("POST", BASE, json={"id": "pump-8"})
+    found = await site.ask("GET", BASE, params={"firmware": "1.0.0+a&b"})
+    assert [device["id"] for device in found.json["items"]] == ["pump-7"]
+    assert (await site.ask("GET", BASE, params={"firmware": "1.0.0"})).json["items"] == []
+    assert (await site.ask("GET", BASE, params={"firmware": "1\n"})).status == 422
+
+
+async def test_an_empty_name_is_allowed_for_a_change_only(site: Site) -> None:
+    assert (await site.ask("PATCH", f"{BASE}/pump-7", json={"name": ""})).status == 200
+    assert (await site.ask("PATCH", f"{BASE}/pump-7", json={"name": "a\nb"})).status == 422
+    assert (await site.ask("POST", BASE, json={"id": "pump-9", "name": ""})).status == 422
 
 
 async def test_credentials_are_two_at_most(site: Site) -> None:

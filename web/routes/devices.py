@@ -41,6 +41,7 @@ async def list_devices(call: Call, query: DeviceQuery) -> DevicePage:
         q=query.q,
         tag=query.tag,
         status="" if query.status is None else query.status.value,
+        firmware=query.firmware,
         sort=query.sort.value,
         cursor=query.cursor,
         limit=query.limit,

@@ -52,7 +52,7 @@ class DeviceCreate(In):
 class DeviceUpdate(In):
     """What is left out stays."""
 
-    name: Name | None = None
+    name: Annotated[Line, Field(max_length=128)] | None = Field(default=None, description="Empty: the id again.")
     profile: Annotated[Line, Field(max_length=128)] | None = Field(default=None, description="Empty: none any more.")
     tags: Tags | None = None
     attributes: dict[str, Any] | None = None
@@ -76,6 +76,7 @@ class DeviceQuery(Paged):
     q: Line = Field(default="", max_length=128, description="Part of the id or the name.")
     tag: Line = Field(default="", max_length=64)
     status: DeviceStatus | None = None
+    firmware: Line = Field(default="", max_length=128, description="Exactly the version that the device reported.")
     sort: DeviceSort = Field(default=DeviceSort.ID, description="A leading minus turns the order round.")
 
 
