@@ -17,6 +17,7 @@ from typing import BinaryIO, TypeVar
 
 from aiohttp import web
 
+from gateway.links.http_cut import cut
 from gateway.links.http_desk import ArtifactFile
 from gateway.links.http_problem import COMMON_HEADERS, Problem
 
@@ -186,7 +187,7 @@ def _read(opened: BinaryIO, position: int, count: int) -> bytes:
 
 def _abort(request: web.Request) -> None:
     if request.transport is not None:
-        request.transport.abort()
+        cut(request.transport)
 
 
 def _etags(header: str) -> set[str]:

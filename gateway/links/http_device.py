@@ -11,6 +11,7 @@ from typing import TypeVar
 from gateway.channels import COMMANDS, OTA_OFFER, TWIN
 from gateway.link import Downlink, Receiver
 from gateway.links.activity import Activity
+from gateway.links.http_cut import cut
 from gateway.links.http_mailbox import Budget, Mailbox
 from gateway.links.http_problem import Problem, unauthorized
 
@@ -105,7 +106,7 @@ class HttpDevice:
         self.mailbox.clear()
         self._wake()
         for transport in self._downloads:
-            transport.abort()
+            cut(transport)
 
     def close(self) -> None:
         """Let everything that waits end with what there is."""

@@ -518,6 +518,32 @@ async def test_a_kick_breaks_off_a_download(api: Api, firmware: ArtifactFile, tm
             await response.read()
 
 
+async def test_after_a_kick_not_even_what_the_kernel_holds_is_sent(
+    api: Api, firmware: ArtifactFile, tmp_path: Path
+) -> None:
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        file.truncate(64 * 1024 * 1024)
+    api.desk.files["pump-7", "a1"] = replace(firmware, path=big, size=64 * 1024 * 1024)
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(slow, ("127.0.0.1", api.link.port))
+        request = b"GET /device/v1/artifacts/a1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token-pump-7\r\n\r\n"
+        await loop.sock_sendall(slow, request)
+        before = 0
+        while before < 2_000_000:  # meanwhile the kernel's buffer for the connection grows
+            before += len(await loop.sock_recv(slow, 65_536))
+            await asyncio.sleep(0.002)
+        await api.link.kick("pump-7", "revoked")
+        after = 0
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := await loop.sock_recv(slow, 65_536):
+                after += len(chunk)
+        assert after < 100_000
+
+
 async def test_a_device_that_stops_reading_is_broken_off_and_downloads_are_bounded(tmp_path: Path) -> None:
     api = Api(replace(OPTIONS, downloads_limit=1, download_stall_s=0.3))
     await api.open()
