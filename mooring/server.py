@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from broker.amqtt_engine import AmqttEngine, AmqttOptions
 from broker.errors import ListenError as BrokerListenError
@@ -36,6 +37,7 @@ from mooring.store import open_store
 from web.app import WebServer
 from web.errors import ListenError as WebListenError
 from web.options import WebOptions
+from web.parts import DeviceEndpoints
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ class Server:
                     fleet=self.fleet,
                     gateway=self.gateway,
                     sessions=self._engine,
+                    endpoints=self._device_endpoints(),
                     version=__version__,
                 )
                 stack.push_async_callback(self._web.stop)
@@ -121,6 +124,21 @@ class Server:
         port = self._engine.port if self._engine else self._settings.broker.port
         return f"mqtt://{_reachable(self._settings.broker.host)}:{port}"
 
+    def _device_endpoints(self) -> DeviceEndpoints:
+        """What the console tells people to connect devices to; listeners on all addresses stay 0.0.0.0 here."""
+        broker, http, engine = self._settings.broker, self._settings.device_http, self._engine
+        device_http = http.public_url or f"http://{_in_url(http.host)}:{self._device_http_port}"
+        if engine is None:
+            external = broker.url.get_secret_value() if broker.url else None
+            return DeviceEndpoints(device_http=device_http, mqtt=external and without_credentials(external))
+        host = _in_url(broker.host)
+        return DeviceEndpoints(
+            device_http=device_http,
+            mqtt=f"mqtt://{host}:{engine.port}",
+            mqtt_ws=None if engine.ws_port is None else f"ws://{host}:{engine.ws_port}/mqtt",
+            mqtt_tls=None if engine.tls_port is None else f"mqtts://{host}:{engine.tls_port}",
+        )
+
     @property
     def _endpoints_file(self) -> Path:
         return self._settings.data_dir / "endpoints.json"
@@ -136,7 +154,12 @@ class Server:
         broker, http = self._settings.broker, self._settings.device_http
         device_api = HttpLink(HttpOptions(host=http.host, port=self._device_http_port), desk=self.fleet.desk)
         if broker.engine == "external" and broker.url is not None:
-            return [ExternalLink(ExternalOptions(url=broker.url.get_secret_value(), share=broker.share)), device_api]
+            return [
+                ExternalLink(
+                    ExternalOptions(url=broker.url.get_secret_value(), share=broker.share, client_id=broker.client_id)
+                ),
+                device_api,
+            ]
         link = EmbeddedLink()
         self._engine = link.engine = AmqttEngine(
             AmqttOptions(
@@ -259,7 +282,17 @@ def _reachable(host: str) -> str:
     """An address to print for a listener: this machine's name where it listens on all."""
     if host in ("0.0.0.0", "::"):  # noqa: S104
         return socket.gethostname()
+    return _in_url(host)
+
+
+def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def without_credentials(url: str) -> str:
+    """A broker's URL as it may be shown: scheme, host and port."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _free_port(host: str) -> int:

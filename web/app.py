@@ -22,7 +22,7 @@ from web.metrics import Metrics
 from web.openapi import openapi_json
 from web.options import WebOptions
 from web.overview import Overviews
-from web.parts import PARTS, Parts, Sessions
+from web.parts import PARTS, DeviceEndpoints, Parts, Sessions
 from web.routes import SUBJECTS
 from web.security_headers import security_headers
 
@@ -39,11 +39,20 @@ class WebServer:
     """Serves operators. Start it last of all parts, and stop it first."""
 
     def __init__(
-        self, options: WebOptions, *, fleet: "Fleet", gateway: "Gateway", sessions: Sessions | None, version: str
+        self,
+        options: WebOptions,
+        *,
+        fleet: "Fleet",
+        gateway: "Gateway",
+        sessions: Sessions | None,
+        endpoints: DeviceEndpoints,
+        version: str,
     ) -> None:
         """`sessions`: the embedded broker's engine; None with an external broker."""
         self._options = options
-        self._parts = Parts(options=options, fleet=fleet, gateway=gateway, sessions=sessions, version=version)
+        self._parts = Parts(
+            options=options, fleet=fleet, gateway=gateway, sessions=sessions, endpoints=endpoints, version=version
+        )
         self._overviews = Overviews(self._parts)
         self._live = LiveViews(self._parts, self._overviews)
         self._runner: web.AppRunner | None = None

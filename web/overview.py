@@ -7,13 +7,14 @@ it is being made wait for the same one.
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from gateway.store import StoreError, StoreStats
 from web.parts import Parts
 from web.schemas.system import (
     DeviceCounts,
+    Endpoints,
     JournalState,
     Overview,
     Part,
@@ -81,6 +82,7 @@ class Overviews:
             commands=PendingCommands(pending=fleet.commands_pending),
             campaigns=RunningCampaigns(running=fleet.campaigns_running),
             parts=self._list(stats, None),
+            endpoints=Endpoints(**asdict(self._parts.endpoints)),
             version=self._parts.version,
             uptime_s=round(self.uptime_s(), 1),
         )

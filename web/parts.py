@@ -26,6 +26,20 @@ class Sessions(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEndpoints:
+    """Where devices reach this server: URLs without credentials, None where there is no such way in.
+
+    A listener on all addresses, or on loopback, is named as it listens: which of the machine's names a device can use
+    is known only to who asks, so the console puts in the one that its browser uses.
+    """
+
+    device_http: str
+    mqtt: str | None = None
+    mqtt_ws: str | None = None
+    mqtt_tls: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """Everything a handler may reach."""
 
@@ -34,6 +48,7 @@ class Parts:
     gateway: "Gateway"
     sessions: Sessions | None
     """None where the broker is not in this process."""
+    endpoints: DeviceEndpoints
     version: str
     started_at: float = field(default_factory=time.monotonic)
 

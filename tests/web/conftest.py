@@ -14,7 +14,10 @@ from fleet.actor import SYSTEM
 from tests.web import fakes
 from web.app import WebServer
 from web.options import WebOptions
+from web.parts import DeviceEndpoints
 from web.routes import SUBJECTS
+
+ENDPOINTS = DeviceEndpoints(device_http="http://0.0.0.0:8081", mqtt="mqtt://0.0.0.0:1883")
 
 
 class Site:
@@ -75,7 +78,14 @@ async def site(tmp_path: Path, web_options: WebOptions) -> AsyncIterator[Site]:
     fleet = fakes.Fleet(tmp_path, gateway.bus)
     await fleet.devices.create(SYSTEM, id="pump-7")
     sessions = fakes.Sessions()
-    server = WebServer(web_options, fleet=fleet, gateway=gateway, sessions=sessions, version="0.1.0")  # type: ignore[arg-type]
+    server = WebServer(
+        web_options,
+        fleet=fleet,  # type: ignore[arg-type]
+        gateway=gateway,  # type: ignore[arg-type]
+        sessions=sessions,
+        endpoints=ENDPOINTS,
+        version="0.1.0",
+    )
     await server.start()
     found = Site(server, fleet, gateway, sessions)
     # No cookie jar: tests send the cookies that they mean.

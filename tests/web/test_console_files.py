@@ -44,6 +44,16 @@ async def test_assets_are_kept_for_ever_and_the_index_never(built: Path, site: S
     assert (icon.headers["Cache-Control"], icon.media) == ("no-cache", "image/svg+xml")
 
 
+async def test_a_page_that_is_unchanged_keeps_the_policy_it_came_with(built: Path, site: Site) -> None:
+    first = await site.ask("GET", "/", role=None)
+    assert "script-src 'self'" in first.headers["Content-Security-Policy"]
+    again = await site.ask("GET", "/", role=None, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status, again.body) == (304, b"")
+    # A browser puts the headers of a 304 in place of the stored page's: any policy here would become the page's.
+    assert "Content-Security-Policy" not in again.headers
+    assert again.headers["X-Content-Type-Options"] == "nosniff"
+
+
 async def test_compressed_twins_are_used_when_they_are_wanted(built: Path, site: Site) -> None:
     wanted = await site.ask("GET", "/assets/index-abc123.js", role=None, headers={"Accept-Encoding": "gzip"})
     assert wanted.headers["Content-Encoding"] == "gzip"

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.web import fakes
-from tests.web.conftest import Site, options_in
+from tests.web.conftest import ENDPOINTS, Site, options_in
 from web.app import WebServer
 from web.errors import ListenError
 from web.options import WebOptions
@@ -23,6 +23,7 @@ async def test_a_busy_port_is_an_error_with_its_address(tmp_path: Path) -> None:
             fleet=fakes.Fleet(tmp_path, gateway.bus),  # type: ignore[arg-type]
             gateway=gateway,  # type: ignore[arg-type]
             sessions=None,
+            endpoints=ENDPOINTS,
             version="0",
         )
         with pytest.raises(ListenError) as caught:
@@ -62,6 +63,12 @@ async def test_the_overview_has_everything_on_one_page(site: Site) -> None:
     assert found["journal"] == {"lag_s": 0.1, "bytes": 100, "batches": 1}
     assert found["store"] == {"kind": "memory", "state": "ok", "detail": "", "points": 12, "size_bytes": 3456}
     assert found["commands"] == {"pending": 0}
+    assert found["endpoints"] == {
+        "device_http": "http://0.0.0.0:8081",
+        "mqtt": "mqtt://0.0.0.0:1883",
+        "mqtt_ws": None,
+        "mqtt_tls": None,
+    }
     assert (found["version"], found["messages_per_s"]) == ("0.1.0", 1.0)
 
 

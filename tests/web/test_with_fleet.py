@@ -15,7 +15,7 @@ from gateway.gateway import Gateway, GatewayOptions
 from gateway.links.memory import MemoryLink
 from gateway.stores.embedded import EmbeddedOptions, EmbeddedStore
 from tests.web import fakes
-from tests.web.conftest import Site
+from tests.web.conftest import ENDPOINTS, Site
 from tests.web.test_live import close_code, connected, frame, subscribe
 from web import live_client
 from web.app import WebServer
@@ -37,7 +37,9 @@ async def site(tmp_path: Path, web_options: WebOptions, link: MemoryLink) -> Asy
     fleet = Fleet(FleetOptions(data_dir=tmp_path), bus=bus)
     await fleet.start(gateway)
     await gateway.start(fleet, fleet.inbox)
-    server = WebServer(web_options, fleet=fleet, gateway=gateway, sessions=fakes.Sessions(), version="0.1.0")
+    server = WebServer(
+        web_options, fleet=fleet, gateway=gateway, sessions=fakes.Sessions(), endpoints=ENDPOINTS, version="0.1.0"
+    )
     await server.start()
     found = Site(server, fleet, gateway, fakes.Sessions())  # type: ignore[arg-type]
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as found.http:

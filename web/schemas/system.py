@@ -53,6 +53,15 @@ class RunningCampaigns(Out):
     running: int
 
 
+class Endpoints(Out):
+    """Where devices reach the server. 127.0.0.1 and 0.0.0.0 stand for the name by which you reach it."""
+
+    device_http: str = Field(examples=["http://127.0.0.1:8081"])
+    mqtt: str | None = Field(examples=["mqtt://127.0.0.1:1883"])
+    mqtt_ws: str | None = Field(description="MQTT over WebSocket.")
+    mqtt_tls: str | None = Field(description="MQTT over TLS.")
+
+
 class Overview(Out):
     devices: DeviceCounts
     firmware: dict[str, int] = Field(description="Devices by firmware version.")
@@ -64,6 +73,7 @@ class Overview(Out):
     commands: PendingCommands
     campaigns: RunningCampaigns
     parts: list[Part]
+    endpoints: Endpoints
     version: str
     uptime_s: float
 
