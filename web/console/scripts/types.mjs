@@ -12,9 +12,19 @@ const out = fileURLToPath(new URL("../src/api/schema.d.ts", import.meta.url));
 
 let text;
 try {
-  text = execFileSync(python, ["-m", "web.openapi"], { cwd: root, encoding: "utf8", maxBuffer: 64 << 20, stdio: "pipe" });
+  text = execFileSync(python, ["-m", "web.openapi"], {
+    cwd: root,
+    encoding: "utf8",
+    maxBuffer: 64 << 20,
+    stdio: "pipe",
+  });
 } catch (error) {
-  console.error(String(error.stderr || error.message).trim().split("\n").at(-1));
+  console.error(
+    String(error.stderr || error.message)
+      .trim()
+      .split("\n")
+      .at(-1),
+  );
   process.exit(1);
 }
 writeFileSync(out, astToString(await openapiTS(JSON.parse(text), { defaultNonNullable: false })));

@@ -14,7 +14,7 @@ const Devices = lazy(() => import("./screens/devices"));
 const Device = lazy(() => import("./screens/device/device"));
 const Firmware = lazy(() => import("./screens/firmware"));
 const Campaigns = lazy(() => import("./screens/campaigns"));
-const NewCampaign = lazy(() => import("./screens/new-campaign"));
+const NewCampaign = lazy(() => import("./screens/new-campaign/new-campaign"));
 const Campaign = lazy(() => import("./screens/campaign"));
 const Broker = lazy(() => import("./screens/broker"));
 const Audit = lazy(() => import("./screens/audit"));
@@ -25,15 +25,26 @@ export function App() {
   const session = useSession();
   const { pathname } = useLocation();
   const [trouble, setTrouble] = useState<unknown>(null);
-  const start = (): void => { setTrouble(null); begin().catch(setTrouble); };
+  const start = (): void => {
+    setTrouble(null);
+    begin().catch(setTrouble);
+  };
 
   useEffect(start, []);
   useEffect(() => {
     if (session.phase === "in") live.start();
-    else { live.stop(); queryClient.clear(); }
+    else {
+      live.stop();
+      queryClient.clear();
+    }
   }, [session.phase]);
 
-  if (trouble !== null) return <div className="centre"><Failure what="The console cannot reach its server" error={trouble} retry={start} /></div>;
+  if (trouble !== null)
+    return (
+      <div className="centre">
+        <Failure what="The console cannot reach its server" error={trouble} retry={start} />
+      </div>
+    );
   if (session.phase === "starting") return <div className="centre" aria-busy="true" />;
   if (pathname === "/setup" && session.phase === "out") return <Setup />;
   if (session.phase === "out") return <Login />;
@@ -65,7 +76,9 @@ export function App() {
 /** A screen that breaks takes only itself down; a file that is gone after an update of the server asks for a reload. */
 class Guard extends Component<{ children: ReactNode }, { error: unknown }> {
   override state = { error: null as unknown };
-  static getDerivedStateFromError(error: unknown) { return { error }; }
+  static getDerivedStateFromError(error: unknown) {
+    return { error };
+  }
   override render() {
     if (this.state.error === null) return this.props.children;
     return <Failure what="This screen broke" error={this.state.error} retry={() => location.reload()} />;

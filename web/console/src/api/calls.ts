@@ -4,9 +4,7 @@ import createClient from "openapi-fetch";
 import type { paths } from "./schema";
 import { Problem, problemFrom, unreachable } from "./problem";
 import { accessToken, refresh } from "./session";
-import type {
-  Artifact, DeviceStatus, Json, JsonObject, JobStatus, Role, Series, Timeouts,
-} from "./shapes";
+import type { Artifact, DeviceStatus, Json, JsonObject, JobStatus, Role, Series, Timeouts } from "./shapes";
 
 async function authorised(request: Request): Promise<Response> {
   const again = request.clone();
@@ -39,12 +37,32 @@ async function done(answer: Promise<Answer<unknown>>): Promise<void> {
 
 type DeviceQuery = NonNullable<paths["/api/v1/devices"]["get"]["parameters"]["query"]>;
 
-export interface DeviceFilter { q?: string; tag?: string; status?: DeviceStatus | ""; sort?: DeviceQuery["sort"] | ""; cursor?: string; limit?: number }
-export interface Paging { cursor?: string; limit?: number }
+export interface DeviceFilter {
+  q?: string;
+  tag?: string;
+  status?: DeviceStatus | "";
+  firmware?: string;
+  sort?: DeviceQuery["sort"] | "";
+  cursor?: string;
+  limit?: number;
+}
+export interface Paging {
+  cursor?: string;
+  limit?: number;
+}
 
 /** Leave out what is empty: the server refuses `status=`. */
-function given<T extends object>(query: T): { [Name in keyof T]: Exclude<T[Name], ""> } {
-  return Object.fromEntries(Object.entries(query).filter(([, value]) => value !== undefined && value !== "")) as never;
+function given<T extends object>(query: T): { [Name in keyof T]?: Exclude<T[Name], ""> } {
+  const result: { [Name in keyof T]?: Exclude<T[Name], ""> } = {};
+  for (const name in query) {
+    const value = query[name];
+    if (isGiven(value)) result[name] = value;
+  }
+  return result;
+}
+
+function isGiven<V>(value: V): value is Exclude<V, ""> {
+  return value !== undefined && value !== "";
 }
 
 export const getOverview = () => body(client.GET("/api/v1/overview"));
@@ -54,8 +72,10 @@ export const listDevices = (filter: DeviceFilter) =>
 export const getDevice = (id: string) => body(client.GET("/api/v1/devices/{id}", { params: { path: { id } } }));
 export const createDevice = (device: { id: string; name?: string; tags?: string[] }) =>
   body(client.POST("/api/v1/devices", { body: device }));
-export const updateDevice = (id: string, change: { name?: string; tags?: string[]; attributes?: JsonObject; disabled?: boolean }) =>
-  body(client.PATCH("/api/v1/devices/{id}", { params: { path: { id } }, body: change }));
+export const updateDevice = (
+  id: string,
+  change: { name?: string; tags?: string[]; attributes?: JsonObject; disabled?: boolean },
+) => body(client.PATCH("/api/v1/devices/{id}", { params: { path: { id } }, body: change }));
 export const deleteDevice = (id: string) => done(client.DELETE("/api/v1/devices/{id}", { params: { path: { id } } }));
 
 export const getLatest = (id: string) => body(client.GET("/api/v1/devices/{id}/latest", { params: { path: { id } } }));
@@ -64,20 +84,28 @@ export const getTelemetry = async (
   query: { metrics: string; start: string; end: string; buckets?: number; agg?: "mean" | "min" | "max" | "last" },
   signal?: AbortSignal,
 ): Promise<Record<string, Series>> =>
-  (await body(client.GET("/api/v1/devices/{id}/telemetry", { params: { path: { id }, query }, ...(signal ? { signal } : {}) }))).series;
+  (
+    await body(
+      client.GET("/api/v1/devices/{id}/telemetry", { params: { path: { id }, query }, ...(signal ? { signal } : {}) }),
+    )
+  ).series;
 
 export const getTwin = (id: string) => body(client.GET("/api/v1/devices/{id}/twin", { params: { path: { id } } }));
 /** Change desired values by a merge patch; 412 when the twin is no longer at `version`. */
 export const patchTwin = (id: string, desired: JsonObject, version: number) =>
-  body(client.PATCH("/api/v1/devices/{id}/twin", {
-    params: { path: { id }, header: { "If-Match": `"v${version}"` } }, body: { desired },
-  }));
+  body(
+    client.PATCH("/api/v1/devices/{id}/twin", {
+      params: { path: { id }, header: { "If-Match": `"v${version}"` } },
+      body: { desired },
+    }),
+  );
 
 export const listCommands = (id: string, page: Paging = {}) =>
   body(client.GET("/api/v1/devices/{id}/commands", { params: { path: { id }, query: given(page) } }));
 export const sendCommand = (id: string, command: { name: string; params?: Json; ttl?: number }) =>
   body(client.POST("/api/v1/devices/{id}/commands", { params: { path: { id } }, body: command }));
-export const cancelCommand = (id: string) => body(client.POST("/api/v1/commands/{id}/cancel", { params: { path: { id } } }));
+export const cancelCommand = (id: string) =>
+  body(client.POST("/api/v1/commands/{id}/cancel", { params: { path: { id } } }));
 
 export const listTimeline = (id: string, query: Paging & { kinds?: string }) =>
   body(client.GET("/api/v1/devices/{id}/timeline", { params: { path: { id }, query: given(query) } }));
@@ -89,10 +117,12 @@ export const addCredential = (id: string) =>
 export const revokeCredential = (id: string, credential: string) =>
   done(client.DELETE("/api/v1/devices/{id}/credentials/{credential}", { params: { path: { id, credential } } }));
 
-export const listArtifacts = (page: Paging = {}) => body(client.GET("/api/v1/artifacts", { params: { query: given(page) } }));
-export const deleteArtifact = (id: string) => done(client.DELETE("/api/v1/artifacts/{id}", { params: { path: { id } } }));
+export const listArtifacts = (page: Paging = {}) =>
+  body(client.GET("/api/v1/artifacts", { params: { query: given(page) } }));
+export const deleteArtifact = (id: string) =>
+  done(client.DELETE("/api/v1/artifacts/{id}", { params: { path: { id } } }));
 
-/** Upload with progress, which fetch cannot tell. The fields go before the file: the server reads the form as a stream. */
+/** Upload with progress, which fetch cannot tell. The fields go first: the server reads the form as it comes. */
 export async function uploadArtifact(
   fields: { version: string; name?: string; description?: string; sha256?: string },
   file: File,
@@ -120,14 +150,22 @@ export async function uploadArtifact(
   });
 }
 
-export const listCampaigns = (page: Paging = {}) => body(client.GET("/api/v1/campaigns", { params: { query: given(page) } }));
+export const listCampaigns = (page: Paging = {}) =>
+  body(client.GET("/api/v1/campaigns", { params: { query: given(page) } }));
 export const getCampaign = (id: string) => body(client.GET("/api/v1/campaigns/{id}", { params: { path: { id } } }));
 export const createCampaign = (campaign: {
-  name: string; artifact: string; devices: string[]; timeouts?: Partial<Timeouts>; start?: boolean;
+  name: string;
+  artifact: string;
+  devices: string[];
+  timeouts?: Partial<Timeouts>;
+  start?: boolean;
 }) => body(client.POST("/api/v1/campaigns", { body: campaign }));
-export const startCampaign = (id: string) => body(client.POST("/api/v1/campaigns/{id}/start", { params: { path: { id } } }));
-export const abortCampaign = (id: string) => body(client.POST("/api/v1/campaigns/{id}/abort", { params: { path: { id } } }));
-export const retryCampaign = (id: string) => body(client.POST("/api/v1/campaigns/{id}/retry", { params: { path: { id } } }));
+export const startCampaign = (id: string) =>
+  body(client.POST("/api/v1/campaigns/{id}/start", { params: { path: { id } } }));
+export const abortCampaign = (id: string) =>
+  body(client.POST("/api/v1/campaigns/{id}/abort", { params: { path: { id } } }));
+export const retryCampaign = (id: string) =>
+  body(client.POST("/api/v1/campaigns/{id}/retry", { params: { path: { id } } }));
 export const listJobs = (id: string, query: Paging & { status?: JobStatus | "" }) =>
   body(client.GET("/api/v1/campaigns/{id}/jobs", { params: { path: { id }, query: given(query) } }));
 

@@ -1,6 +1,9 @@
 // One error for everything that can go wrong between a screen and the server (application/problem+json).
 
-export interface FieldProblem { field: string; detail: string }
+export interface FieldProblem {
+  field: string;
+  detail: string;
+}
 
 export class Problem extends Error {
   readonly status: number;
@@ -26,14 +29,17 @@ export function unreachable(): Problem {
 /** Read whatever an unsuccessful answer carried; proxies answer with HTML, which is not shown. */
 export function problemFrom(status: number, body: unknown, retryAfter?: string | null): Problem {
   const from = (typeof body === "object" && body !== null ? body : {}) as {
-    title?: unknown; detail?: unknown; errors?: unknown;
+    title?: unknown;
+    detail?: unknown;
+    errors?: unknown;
   };
   const title = typeof from.title === "string" ? from.title : `The server answered ${status}`;
   const detail = typeof from.detail === "string" && from.detail ? from.detail : title;
   const wait = retryAfter && /^\d+$/.test(retryAfter) ? ` Try again in ${retryAfter} s.` : "";
   const errors = Array.isArray(from.errors)
     ? from.errors.flatMap((error: { field?: unknown; detail?: unknown }) =>
-        typeof error?.detail === "string" ? [{ field: String(error.field ?? ""), detail: error.detail }] : [])
+        typeof error?.detail === "string" ? [{ field: String(error.field ?? ""), detail: error.detail }] : [],
+      )
     : [];
   return new Problem(status, detail + wait, errors);
 }

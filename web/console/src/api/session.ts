@@ -6,9 +6,7 @@ import { Problem, problemFrom, unreachable } from "./problem";
 import type { Me, Role, Tokens } from "./shapes";
 
 export type Session =
-  | { phase: "starting" }
-  | { phase: "out"; setupNeeded: boolean; why?: string }
-  | { phase: "in"; user: Me };
+  { phase: "starting" } | { phase: "out"; setupNeeded: boolean; why?: string } | { phase: "in"; user: Me };
 
 let session: Session = { phase: "starting" };
 let token: string | null = null;
@@ -27,8 +25,13 @@ async function post(path: string, body: object): Promise<unknown> {
   const headers: Record<string, string> = { "Content-Type": "application/json" };
   if (token) headers.Authorization = `Bearer ${token}`;
   const response = await fetch(`/api/v1/${path}`, {
-    method: "POST", headers, credentials: "same-origin", body: JSON.stringify(body),
-  }).catch(() => { throw unreachable(); });
+    method: "POST",
+    headers,
+    credentials: "same-origin",
+    body: JSON.stringify(body),
+  }).catch(() => {
+    throw unreachable();
+  });
   const data: unknown = await response.json().catch(() => null);
   if (!response.ok) throw problemFrom(response.status, data, response.headers.get("Retry-After"));
   return data;
@@ -44,8 +47,9 @@ function keep(tokens: Tokens): void {
 
 async function enter(tokens: Tokens): Promise<void> {
   keep(tokens);
-  const response = await fetch("/api/v1/auth/me", { headers: { Authorization: `Bearer ${token}` } })
-    .catch(() => { throw unreachable(); });
+  const response = await fetch("/api/v1/auth/me", { headers: { Authorization: `Bearer ${token}` } }).catch(() => {
+    throw unreachable();
+  });
   if (!response.ok) throw problemFrom(response.status, await response.json().catch(() => null));
   become({ phase: "in", user: (await response.json()) as Me });
 }
@@ -56,7 +60,7 @@ function leave(why?: string): void {
   if (session.phase !== "out") become({ phase: "out", setupNeeded: false, ...(why ? { why } : {}) });
 }
 
-/** Web locks need a secure context; over plain http on a LAN, tabs keep out of each other's way by a short claim in storage. */
+/** Web locks need a secure context; over plain http on a LAN, tabs go one by one by a short claim in storage. */
 async function alone<T>(work: () => Promise<T>): Promise<T> {
   if (navigator.locks) return navigator.locks.request("mooring-refresh", work) as Promise<T>;
   const claim = "mooring-refresh-until";
@@ -88,7 +92,9 @@ export function refresh(): Promise<string | null> {
       timer = setTimeout(() => void refresh().catch(() => undefined), 5_000);
       throw error;
     }
-  }).finally(() => { refreshing = null; });
+  }).finally(() => {
+    refreshing = null;
+  });
   return refreshing;
 }
 
@@ -106,7 +112,9 @@ export async function begin(): Promise<void> {
   } catch (error) {
     if (error instanceof Problem && (error.status === 0 || error.status >= 500)) throw error;
     let setupNeeded = false;
-    const answer = await fetch("/api/v1/setup").catch(() => { throw unreachable(); });
+    const answer = await fetch("/api/v1/setup").catch(() => {
+      throw unreachable();
+    });
     if (answer.ok) setupNeeded = ((await answer.json()) as { needed?: boolean }).needed === true;
     become({ phase: "out", setupNeeded });
   }
@@ -140,7 +148,13 @@ export function onNewToken(watcher: (token: string) => void): () => void {
 }
 
 export function useSession(): Session {
-  return useSyncExternalStore((watcher) => { watchers.add(watcher); return () => watchers.delete(watcher); }, () => session);
+  return useSyncExternalStore(
+    (watcher) => {
+      watchers.add(watcher);
+      return () => watchers.delete(watcher);
+    },
+    () => session,
+  );
 }
 
 const rank: Record<Role, number> = { viewer: 0, operator: 1, admin: 2 };

@@ -8,7 +8,11 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 export type JsonObject = { [key: string]: Json };
 export type Value = number | boolean | string;
 
-export interface Page<T> { items: T[]; next_cursor: string | null; total: number | null }
+export interface Page<T> {
+  items: T[];
+  next_cursor: string | null;
+  total: number | null;
+}
 
 export type Artifact = Schemas["Artifact"];
 export type AuditEntry = Schemas["AuditEntry"];

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { append, banded, joined, numeric, usualStep, withGaps } from "./series";
+import { append, banded, firstWindow, joined, numeric, usualStep, withGaps } from "./series";
 
 describe("numeric", () => {
   it("keeps what can be drawn and turns truth into steps of 0 and 1", () => {
@@ -13,7 +13,10 @@ describe("numeric", () => {
 describe("banded", () => {
   it("puts the smallest and largest beside the mean, by time", () => {
     expect(banded({ t: [10, 20], v: [2, 3] }, { t: [10, 20], v: [1, 2] }, { t: [20], v: [9] })).toEqual({
-      t: [10, 20], v: [2, 3], low: [1, 2], high: [2, 9],
+      t: [10, 20],
+      v: [2, 3],
+      low: [1, 2],
+      high: [2, 9],
     });
   });
 });
@@ -32,11 +35,17 @@ describe("append", () => {
 
 describe("joined", () => {
   it("adds only live points that the stored ones do not hold yet", () => {
-    expect(joined({ t: [1, 2, 3], v: [1, 2, 3] }, { t: [2, 3, 4], v: [2, 3, 4] })).toEqual({ t: [1, 2, 3, 4], v: [1, 2, 3, 4] });
+    expect(joined({ t: [1, 2, 3], v: [1, 2, 3] }, { t: [2, 3, 4], v: [2, 3, 4] })).toEqual({
+      t: [1, 2, 3, 4],
+      v: [1, 2, 3, 4],
+    });
   });
   it("does not draw a live point into the bucket that already counts it", () => {
     expect(joined({ t: [0, 60], v: [1, 2], low: [0, 1], high: [2, 3] }, { t: [90, 130], v: [5, 6] }, 60)).toEqual({
-      t: [0, 60, 130], v: [1, 2, 6], low: [0, 1, 6], high: [2, 3, 6],
+      t: [0, 60, 130],
+      v: [1, 2, 6],
+      low: [0, 1, 6],
+      high: [2, 3, 6],
     });
   });
 });
@@ -53,5 +62,15 @@ describe("withGaps", () => {
   it("knows the usual distance of points", () => {
     expect(usualStep([0, 10, 20, 500, 510])).toBe(10);
     expect(usualStep([0])).toBe(0);
+  });
+});
+
+describe("the window at first", () => {
+  it("is five minutes of a device that has just come to life", () => {
+    const now = 1_800_000_000_000;
+    expect(firstWindow(now - 60_000, now).id).toBe("5m");
+    expect(firstWindow(now - 599_000, now).id).toBe("5m");
+    expect(firstWindow(now - 600_000, now).id).toBe("15m");
+    expect(firstWindow(null, now).id).toBe("15m");
   });
 });

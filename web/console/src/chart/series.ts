@@ -2,8 +2,14 @@
 // Pure: no clock, no drawing. Times are milliseconds; columns are sorted by time.
 import type { Series } from "../api/shapes";
 
-export interface Column { t: number[]; v: (number | null)[] }
-export interface Banded extends Column { low?: (number | null)[]; high?: (number | null)[] }
+export interface Column {
+  t: number[];
+  v: (number | null)[];
+}
+export interface Banded extends Column {
+  low?: (number | null)[];
+  high?: (number | null)[];
+}
 
 export type Plot = "line" | "steps" | "text";
 
@@ -31,7 +37,12 @@ export function banded(mean: Series | undefined, low: Series | undefined, high: 
   const middle = numeric(mean);
   const lows = byTime(low);
   const highs = byTime(high);
-  const result = { t: [] as number[], v: [] as (number | null)[], low: [] as (number | null)[], high: [] as (number | null)[] };
+  const result = {
+    t: [] as number[],
+    v: [] as (number | null)[],
+    low: [] as (number | null)[],
+    high: [] as (number | null)[],
+  };
   middle.t.forEach((t, i) => {
     result.t.push(t);
     result.v.push(middle.v[i]!);
@@ -46,7 +57,7 @@ function byTime(series: Series | undefined): Map<number, number> {
   return new Map(column.t.map((t, i) => [t, column.v[i]!]));
 }
 
-/** Add one live point in place; one that is not newer than the last corrects or is dropped. True when something changed. */
+/** Add one live point in place; one no newer than the last corrects it or is dropped. True when something changed. */
 export function append(column: Column, t: number, v: number, limit: number): boolean {
   const last = column.t.at(-1);
   if (last !== undefined && t < last) return false;
@@ -92,7 +103,10 @@ export function usualStep(t: number[]): number {
 export function withGaps(data: Banded, atLeastMs: number): Banded {
   const limit = Math.max(usualStep(data.t) * 3.5, atLeastMs);
   const out: Banded = { t: [], v: [] };
-  if (data.low && data.high) { out.low = []; out.high = []; }
+  if (data.low && data.high) {
+    out.low = [];
+    out.high = [];
+  }
   for (let i = 0; i < data.t.length; i++) {
     if (i > 0 && data.t[i]! - data.t[i - 1]! > limit) {
       out.t.push(data.t[i - 1]! + 1);
@@ -108,7 +122,11 @@ export function withGaps(data: Banded, atLeastMs: number): Banded {
   return out;
 }
 
-export interface Window { id: string; label: string; ms: number }
+export interface Window {
+  id: string;
+  label: string;
+  ms: number;
+}
 
 export const windows: Window[] = [
   { id: "5m", label: "5 min", ms: 300_000 },
@@ -119,6 +137,13 @@ export const windows: Window[] = [
   { id: "7d", label: "7 d", ms: 604_800_000 },
   { id: "30d", label: "30 d", ms: 2_592_000_000 },
 ];
+
+const NEW_MS = 600_000;
+
+/** What to show at first: of a device that is just coming to life its few minutes, else a quarter of an hour. */
+export function firstWindow(firstSeenAt: number | null, now: number): Window {
+  return firstSeenAt !== null && now - firstSeenAt < NEW_MS ? windows[0]! : windows[1]!;
+}
 
 /** Short windows show every point; longer ones at most this many buckets with their smallest and largest. */
 export const BUCKETS = 400;

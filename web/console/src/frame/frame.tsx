@@ -1,6 +1,19 @@
 // What is around every screen: navigation, search, the live connection, the theme, the user.
-import { ActionIcon, AppShell, Burger, Button, Group, Kbd, Menu, Modal, Stack, Table, Tooltip, useMantineColorScheme } from "@mantine/core";
-import { useDisclosure } from "@mantine/hooks";
+import {
+  ActionIcon,
+  AppShell,
+  Burger,
+  Button,
+  Group,
+  Kbd,
+  Menu,
+  Modal,
+  Stack,
+  Table,
+  Tooltip,
+  useMantineColorScheme,
+} from "@mantine/core";
+import { useDisclosure, useMediaQuery } from "@mantine/hooks";
 import { useEffect, useState, type ReactNode } from "react";
 import { NavLink, useLocation, useNavigate } from "react-router";
 import { logout } from "../api/session";
@@ -33,46 +46,105 @@ export function Frame({ user, children }: { user: Me; children: ReactNode }) {
   const [menuOpen, menu] = useDisclosure(false);
   const [keysOpen, help] = useDisclosure(false);
   const { pathname } = useLocation();
-  useEffect(menu.close, [pathname]);
+  // Once there is room for the navigation it is always shown: on the next narrow screen it begins closed again.
+  const isWide = useMediaQuery("(min-width: 48em)");
+  useEffect(menu.close, [pathname, isWide]);
   useKeys(help.open);
   return (
-    <AppShell header={{ height: 48 }} navbar={{ width: 184, breakpoint: "sm", collapsed: { mobile: !menuOpen } }} padding={{ base: "sm", sm: "lg" }}>
-      <a className="skip" href="#main">Skip to content</a>
+    <AppShell
+      header={{ height: 48 }}
+      navbar={{ width: 184, breakpoint: "sm", collapsed: { mobile: !menuOpen } }}
+      padding={{ base: "sm", sm: "lg" }}
+      // Without this the navigation slides out over the page whenever a window gets narrow.
+      transitionDuration={0}
+    >
+      <a className="skip" href="#main">
+        Skip to content
+      </a>
       <AppShell.Header>
         <Group h="100%" px={{ base: "sm", sm: "md" }} gap="sm" wrap="nowrap">
           <Burger opened={menuOpen} onClick={menu.toggle} hiddenFrom="sm" size="sm" aria-label="Navigation" />
-          <NavLink to="/" className="plain brand" aria-label="Mooring, overview"><Icon name="anchor" size={20} />Mooring</NavLink>
-          <Button variant="default" onClick={openSearch} leftSection={<Icon name="search" size={14} />} rightSection={<Kbd size="xs">/</Kbd>}
-            visibleFrom="sm" ml="auto" fw={400} c="dimmed" w={240} justify="space-between" data-testid="search-open">Search</Button>
-          <ActionIcon variant="subtle" color="gray" hiddenFrom="sm" ml="auto" onClick={openSearch} aria-label="Search"><Icon name="search" /></ActionIcon>
+          <NavLink to="/" className="plain brand" aria-label="Mooring, overview">
+            <Icon name="anchor" size={20} />
+            Mooring
+          </NavLink>
+          <Button
+            variant="default"
+            onClick={openSearch}
+            leftSection={<Icon name="search" size={14} />}
+            rightSection={<Kbd size="xs">/</Kbd>}
+            visibleFrom="sm"
+            ml="auto"
+            fw={400}
+            c="dimmed"
+            w={240}
+            justify="space-between"
+            data-testid="search-open"
+          >
+            Search
+          </Button>
+          <ActionIcon variant="subtle" color="gray" hiddenFrom="sm" ml="auto" onClick={openSearch} aria-label="Search">
+            <Icon name="search" />
+          </ActionIcon>
           <LiveDot />
           <Theme />
           <Menu position="bottom-end" width={180}>
             <Menu.Target>
-              <ActionIcon variant="subtle" color="gray" aria-label={`Signed in as ${user.username}`} data-testid="user-menu"><Icon name="user" /></ActionIcon>
+              <ActionIcon
+                variant="subtle"
+                color="gray"
+                aria-label={`Signed in as ${user.username}`}
+                data-testid="user-menu"
+              >
+                <Icon name="user" />
+              </ActionIcon>
             </Menu.Target>
             <Menu.Dropdown>
-              <Menu.Label>{user.username} · {user.role}</Menu.Label>
-              <Menu.Item component={NavLink} to="/settings">Settings</Menu.Item>
+              <Menu.Label>
+                {user.username} · {user.role}
+              </Menu.Label>
+              <Menu.Item component={NavLink} to="/settings">
+                Settings
+              </Menu.Item>
               <Menu.Item onClick={help.open}>Keys</Menu.Item>
-              <Menu.Item component="a" href="/api/docs" target="_blank" rel="noreferrer">API reference</Menu.Item>
+              <Menu.Item component="a" href="/api/docs" target="_blank" rel="noreferrer">
+                API reference
+              </Menu.Item>
               <Menu.Divider />
-              <Menu.Item onClick={() => void logout()} data-testid="logout">Log out</Menu.Item>
+              <Menu.Item onClick={() => void logout()} data-testid="logout">
+                Log out
+              </Menu.Item>
             </Menu.Dropdown>
           </Menu>
         </Group>
       </AppShell.Header>
-      <AppShell.Navbar p="sm" className="nav" component="nav" aria-label="Main">
+      <AppShell.Navbar p="sm" className="nav" component="nav" aria-label="Main" mod={{ closed: !menuOpen }}>
         <Stack gap={2}>
-          {places.map(([to, name, icon]) => <NavLink key={to} to={to} end={to === "/"}><Icon name={icon} />{name}</NavLink>)}
+          {places.map(([to, name, icon]) => (
+            <NavLink key={to} to={to} end={to === "/"}>
+              <Icon name={icon} />
+              {name}
+            </NavLink>
+          ))}
         </Stack>
       </AppShell.Navbar>
-      <AppShell.Main id="main"><div className="page">{children}</div></AppShell.Main>
+      <AppShell.Main id="main">
+        <div className="page">{children}</div>
+      </AppShell.Main>
       <Search />
       <Modal opened={keysOpen} onClose={help.close} title={<b>Keys</b>}>
-        <Table withRowBorders={false}><Table.Tbody>
-          {keys.map(([key, what]) => <Table.Tr key={key}><Table.Td w={150}><Kbd>{key}</Kbd></Table.Td><Table.Td>{what}</Table.Td></Table.Tr>)}
-        </Table.Tbody></Table>
+        <Table withRowBorders={false}>
+          <Table.Tbody>
+            {keys.map(([key, what]) => (
+              <Table.Tr key={key}>
+                <Table.Td w={150}>
+                  <Kbd>{key}</Kbd>
+                </Table.Td>
+                <Table.Td>{what}</Table.Td>
+              </Table.Tr>
+            ))}
+          </Table.Tbody>
+        </Table>
       </Modal>
     </AppShell>
   );
@@ -84,14 +156,28 @@ function Theme() {
   const icon = colorScheme === "auto" ? "auto" : colorScheme === "light" ? "sun" : "moon";
   return (
     <Tooltip label={`Theme: ${colorScheme}`}>
-      <ActionIcon variant="subtle" color="gray" onClick={() => setColorScheme(next)} aria-label={`Theme is ${colorScheme}; switch to ${next}`} data-testid="theme">
+      <ActionIcon
+        variant="subtle"
+        color="gray"
+        onClick={() => setColorScheme(next)}
+        aria-label={`Theme is ${colorScheme}; switch to ${next}`}
+        data-testid="theme"
+      >
         <Icon name={icon} />
       </ActionIcon>
     </Tooltip>
   );
 }
 
-const goes: Record<string, string> = { o: "/", d: "/devices", f: "/firmware", u: "/campaigns", b: "/broker", a: "/audit", s: "/settings" };
+const goes: Record<string, string> = {
+  o: "/",
+  d: "/devices",
+  f: "/firmware",
+  u: "/campaigns",
+  b: "/broker",
+  a: "/audit",
+  s: "/settings",
+};
 
 function useKeys(help: () => void): void {
   const navigate = useNavigate();
@@ -109,7 +195,10 @@ function useKeys(help: () => void): void {
       else if (event.key === "/") {
         event.preventDefault();
         const field = document.querySelector<HTMLInputElement>("input[data-page-search]");
-        if (field) { field.focus(); field.select(); } else openSearch();
+        if (field) {
+          field.focus();
+          field.select();
+        } else openSearch();
       }
     };
     document.addEventListener("keydown", press);

@@ -17,7 +17,11 @@ export function Search() {
   const [query, setQuery] = useState("");
   const [asked] = useDebouncedValue(query.trim(), 200);
   const mayAct = useMay("operator");
-  const found = useQuery({ queryKey: ["devices", "search", asked], queryFn: () => listDevices({ q: asked, limit: 8 }), enabled: asked !== "" });
+  const found = useQuery({
+    queryKey: ["devices", "search", asked],
+    queryFn: () => listDevices({ q: asked, limit: 8 }),
+    enabled: asked !== "",
+  });
   const go = (to: string) => () => void navigate(to);
   const word = query.trim().toLowerCase();
   const places: SpotlightActionData[] = [
@@ -29,14 +33,19 @@ export function Search() {
     { id: "broker", label: "Broker sessions", onClick: go("/broker") },
     { id: "audit", label: "Audit", onClick: go("/audit") },
     { id: "settings", label: "Settings", onClick: go("/settings") },
-    ...(mayAct ? [
-      { id: "add", label: "Add a device", onClick: go("/devices?add=1") },
-      { id: "update", label: "Update devices", onClick: go("/campaigns/new") },
-    ] : []),
+    ...(mayAct
+      ? [
+          { id: "add", label: "Add a device", onClick: go("/devices?add=1") },
+          { id: "update", label: "Update devices", onClick: go("/campaigns/new") },
+        ]
+      : []),
   ].filter(({ label }) => label.toLowerCase().includes(word));
   const devices: SpotlightActionData[] = (asked && found.data?.items ? found.data.items : []).map((device) => ({
-    id: `device ${device.id}`, label: device.id, onClick: go(`/devices/${encodeURIComponent(device.id)}`),
-    description: `${wordOf(device.status)}${device.name ? ` · ${clip(device.name, 60)}` : ""}`, leftSection: <Icon name="devices" />,
+    id: `device ${device.id}`,
+    label: device.id,
+    onClick: go(`/devices/${encodeURIComponent(device.id)}`),
+    description: `${wordOf(device.status)}${device.name === device.id ? "" : ` · ${clip(device.name, 60)}`}`,
+    leftSection: <Icon name="devices" />,
   }));
   // Answers come after the typing, which already picked its first action: the first answer is what Enter opens.
   const first = devices[0]?.id ?? places[0]?.id;
@@ -44,7 +53,8 @@ export function Search() {
     if (word === "") return;
     const frame = requestAnimationFrame(() => {
       const list = document.querySelector("[role=dialog] [role=listbox]") ?? document;
-      if (!list.querySelector("[data-action][data-selected]")) list.querySelector("[data-action]")?.setAttribute("data-selected", "true");
+      if (!list.querySelector("[data-action][data-selected]"))
+        list.querySelector("[data-action]")?.setAttribute("data-selected", "true");
     });
     return () => cancelAnimationFrame(frame);
   }, [first, word]);
@@ -53,8 +63,23 @@ export function Search() {
     ...(places.length ? [{ group: "Go to", actions: places }] : []),
   ];
   return (
-    <Spotlight actions={groups} query={query} onQueryChange={setQuery} filter={(_, actions) => actions} shortcut="mod + K" clearQueryOnClose
-      nothingFound={found.isFetching ? "Searching…" : "Nothing found"} limit={20} scrollable overlayProps={{ backgroundOpacity: 0.4, blur: 0 }} maxHeight={420}
-      searchProps={{ leftSection: <Icon name="search" />, placeholder: "Device, place, action", "aria-label": "Search everything" }} />
+    <Spotlight
+      actions={groups}
+      query={query}
+      onQueryChange={setQuery}
+      filter={(_, actions) => actions}
+      shortcut="mod + K"
+      clearQueryOnClose
+      nothingFound={found.isFetching ? "Searching…" : "Nothing found"}
+      limit={20}
+      scrollable
+      overlayProps={{ backgroundOpacity: 0.4, blur: 0 }}
+      maxHeight={420}
+      searchProps={{
+        leftSection: <Icon name="search" />,
+        placeholder: "Device, place, action",
+        "aria-label": "Search everything",
+      }}
+    />
   );
 }

@@ -8,9 +8,15 @@ class FakeSocket implements SocketLike {
   onerror: (() => void) | null = null;
   sent: { type: string; id?: number; token?: string; channel?: string; device?: string }[] = [];
   closed = false;
-  send(text: string): void { this.sent.push(JSON.parse(text)); }
-  close(): void { this.closed = true; }
-  says(frame: object): void { this.onmessage?.({ data: JSON.stringify(frame) }); }
+  send(text: string): void {
+    this.sent.push(JSON.parse(text));
+  }
+  close(): void {
+    this.closed = true;
+  }
+  says(frame: object): void {
+    this.onmessage?.({ data: JSON.stringify(frame) });
+  }
 }
 
 class World {
@@ -20,18 +26,31 @@ class World {
   timers: { at: number; run: () => void }[] = [];
   renewals: boolean[] = [];
   client = new LiveClient({
-    connect: () => { const socket = new FakeSocket(); this.sockets.push(socket); return socket; },
-    token: async (renew) => { this.renewals.push(renew); return this.tokens.shift() ?? null; },
+    connect: () => {
+      const socket = new FakeSocket();
+      this.sockets.push(socket);
+      return socket;
+    },
+    token: async (renew) => {
+      this.renewals.push(renew);
+      return this.tokens.shift() ?? null;
+    },
     now: () => this.time,
     random: () => 0,
     after: (ms, run) => {
       const timer = { at: this.time + ms, run };
       this.timers.push(timer);
-      return () => { this.timers = this.timers.filter((other) => other !== timer); };
+      return () => {
+        this.timers = this.timers.filter((other) => other !== timer);
+      };
     },
   });
-  get socket(): FakeSocket { return this.sockets.at(-1)!; }
-  async settle(): Promise<void> { for (let i = 0; i < 5; i++) await Promise.resolve(); }
+  get socket(): FakeSocket {
+    return this.sockets.at(-1)!;
+  }
+  async settle(): Promise<void> {
+    for (let i = 0; i < 5; i++) await Promise.resolve();
+  }
   async pass(ms: number): Promise<void> {
     this.time += ms;
     const due = this.timers.filter((timer) => timer.at <= this.time);
@@ -47,7 +66,9 @@ class World {
 }
 
 let world: World;
-beforeEach(() => { world = new World(); });
+beforeEach(() => {
+  world = new World();
+});
 
 describe("live client", () => {
   it("logs in first, then subscribes to all that is wanted", async () => {
@@ -73,7 +94,9 @@ describe("live client", () => {
 
   it("comes back with a new token, subscribes again and says that the page may be old", async () => {
     let returns = 0;
-    world.client.onReturn(() => { returns += 1; });
+    world.client.onReturn(() => {
+      returns += 1;
+    });
     world.client.subscribe({ channel: "presence" }, { event: () => undefined });
     await world.open();
     expect(returns).toBe(0);
@@ -82,7 +105,10 @@ describe("live client", () => {
     await world.pass(500);
     world.socket.onopen?.();
     expect(world.sockets.length).toBe(2);
-    expect(world.socket.sent).toEqual([{ type: "auth", token: "t2" }, { type: "subscribe", id: 1, channel: "presence" }]);
+    expect(world.socket.sent).toEqual([
+      { type: "auth", token: "t2" },
+      { type: "subscribe", id: 1, channel: "presence" },
+    ]);
     expect(returns).toBe(1);
   });
 
@@ -117,7 +143,9 @@ describe("live client", () => {
 
   it("closes on pause, and is live again on resume", async () => {
     let returns = 0;
-    world.client.onReturn(() => { returns += 1; });
+    world.client.onReturn(() => {
+      returns += 1;
+    });
     await world.open();
     world.client.pause();
     expect(world.client.getState().kind).toBe("paused");

@@ -8,8 +8,15 @@ export type LiveState =
   | { kind: "reconnecting"; at: number; tries: number }
   | { kind: "paused" };
 
-export interface Topic { channel: string; device?: string }
-export interface Listener { event(data: unknown): void; dropped?(count: number): void; failed?(detail: string): void }
+export interface Topic {
+  channel: string;
+  device?: string;
+}
+export interface Listener {
+  event(data: unknown): void;
+  dropped?(count: number): void;
+  failed?(detail: string): void;
+}
 
 export interface SocketLike {
   onopen: (() => void) | null;
@@ -29,7 +36,7 @@ export interface LiveParts {
   after(ms: number, run: () => void): () => void;
 }
 
-/** Nothing at all from the server for this long means the connection is dead, whatever the browser believes: the server speaks each 20 s. */
+/** Silence this long means a dead connection, whatever the browser believes: the server speaks each 20 s. */
 export const SILENCE_MS = 50_000;
 
 /** The close code of a server that does not take the token, or no longer. */
@@ -41,7 +48,11 @@ export function backoff(tries: number, random: number): number {
   return top / 2 + (top / 2) * random;
 }
 
-interface Subscription { id: number; topic: Topic; listeners: Set<Listener> }
+interface Subscription {
+  id: number;
+  topic: Topic;
+  listeners: Set<Listener>;
+}
 
 export class LiveClient {
   private state: LiveState = { kind: "idle" };

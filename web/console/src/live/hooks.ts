@@ -6,7 +6,8 @@ import { accessToken, onNewToken, refresh } from "../api/session";
 import { LiveClient, type LiveState, type SocketLike } from "./client";
 
 export const live = new LiveClient({
-  connect: () => new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/v1/live`) as SocketLike,
+  connect: () =>
+    new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/v1/live`) as SocketLike,
   token: (renew) => (renew ? refresh() : accessToken()),
   now: () => Date.now(),
   random: () => Math.random(),
@@ -25,7 +26,11 @@ export function useLiveState(): LiveState {
 }
 
 /** Follow one channel while the component is there. `channel: null` follows nothing. */
-export function useLive(channel: string | null, device: string | undefined, onEvent: (data: unknown) => void): { dropped: number } {
+export function useLive(
+  channel: string | null,
+  device: string | undefined,
+  onEvent: (data: unknown) => void,
+): { dropped: number } {
   const latest = useRef(onEvent);
   latest.current = onEvent;
   const [dropped, setDropped] = useState(0);

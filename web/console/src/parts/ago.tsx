@@ -14,7 +14,10 @@ function watch(watcher: () => void): () => void {
   }, 1000);
   return () => {
     watchers.delete(watcher);
-    if (watchers.size === 0) { clearInterval(ticker); ticker = undefined; }
+    if (watchers.size === 0) {
+      clearInterval(ticker);
+      ticker = undefined;
+    }
   };
 }
 
@@ -27,11 +30,19 @@ export function Ago({ at, never = "never" }: { at: string | number | null | unde
   const time = at === null || at === undefined ? NaN : typeof at === "number" ? at : Date.parse(at);
   const text = useTick((now) => (Number.isNaN(time) ? never : relative(time, now)));
   if (Number.isNaN(time)) return <span className="dim">{never}</span>;
-  return <time dateTime={new Date(time).toISOString()} title={absolute(time)} className="nowrap">{text}</time>;
+  return (
+    <time dateTime={new Date(time).toISOString()} title={absolute(time)} className="nowrap">
+      {text}
+    </time>
+  );
 }
 
 export function At({ at }: { at: string }) {
   const time = Date.parse(at);
   const text = useTick((now) => (Number.isNaN(time) ? at.slice(0, 30) : stamp(time, now)));
-  return <time dateTime={at} title={absolute(time)}>{text}</time>;
+  return (
+    <time dateTime={at} title={absolute(time)}>
+      {text}
+    </time>
+  );
 }

@@ -26,21 +26,54 @@ export function CampaignProgress({ campaign, legend = false }: { campaign: Campa
   const parts = segments.map(([key, word, colour, states]) => ({ key, word, colour, states, n: sum(counts, states) }));
   const finished = total - sum(counts, ["queued", "offered", "downloading", "verifying", "installing", "rebooting"]);
   return (
-    <div data-testid="campaign-progress" data-total={total} data-succeeded={counts.succeeded ?? 0} data-failed={failedCount(campaign)} data-finished={finished}>
+    <div
+      data-testid="campaign-progress"
+      data-total={total}
+      data-succeeded={counts.succeeded ?? 0}
+      data-failed={failedCount(campaign)}
+      data-finished={finished}
+    >
       <div style={{ display: "flex", alignItems: "center", gap: 10 }}>
-        <div className="stack" style={{ flex: 1 }} role="img" aria-label={parts.filter(({ n }) => n > 0).map(({ word, n }) => `${n} ${word}`).join(", ")}>
-          {parts.filter(({ n }) => n > 0).map(({ key, word, colour, n, states }) => (
-            <i key={key} style={{ flexGrow: n, background: `var(--seg-${colour})` }}
-              title={`${count(n)} ${word}${states.length > 1 ? ` (${states.filter((state) => counts[state]).map((state) => `${wordOf(state)} ${counts[state]}`).join(", ")})` : ""}`} />
-          ))}
+        <div
+          className="stack"
+          style={{ flex: 1 }}
+          role="img"
+          aria-label={parts
+            .filter(({ n }) => n > 0)
+            .map(({ word, n }) => `${n} ${word}`)
+            .join(", ")}
+        >
+          {parts
+            .filter(({ n }) => n > 0)
+            .map(({ key, word, colour, n, states }) => (
+              <i
+                key={key}
+                style={{ flexGrow: n, background: `var(--seg-${colour})` }}
+                title={`${count(n)} ${word}${
+                  states.length > 1
+                    ? ` (${states
+                        .filter((state) => counts[state])
+                        .map((state) => `${wordOf(state)} ${counts[state]}`)
+                        .join(", ")})`
+                    : ""
+                }`}
+              />
+            ))}
         </div>
-        <span className="dim nowrap" style={{ fontSize: "0.75rem", minWidth: 64, textAlign: "right" }}>{count(finished)} of {count(total)}</span>
+        <span className="dim nowrap" style={{ fontSize: "0.75rem", minWidth: 64, textAlign: "right" }}>
+          {count(finished)} of {count(total)}
+        </span>
       </div>
       {legend && (
         <div className="legend">
-          {parts.filter(({ n }) => n > 0).map(({ key, word, colour, n }) => (
-            <span key={key} className="key" data-testid={`campaign-count-${key}`} data-count={n}><i style={{ background: `var(--seg-${colour})` }} />{count(n)} {word} <span className="dim">{percent(n, total)}</span></span>
-          ))}
+          {parts
+            .filter(({ n }) => n > 0)
+            .map(({ key, word, colour, n }) => (
+              <span key={key} className="key" data-testid={`campaign-count-${key}`} data-count={n}>
+                <i style={{ background: `var(--seg-${colour})` }} />
+                {count(n)} {word} <span className="dim">{percent(n, total)}</span>
+              </span>
+            ))}
         </div>
       )}
     </div>
@@ -63,8 +96,10 @@ export function useCampaignEvents(onJob?: (job: Job) => void): void {
       if (!known) void queries.invalidateQueries({ queryKey: ["campaigns", "list"] });
     }
     if (job) {
-      queries.setQueriesData<Page<Job>>({ queryKey: ["campaigns", "jobs", job.campaign] }, (page) =>
-        page && { ...page, items: page.items.map((each) => (each.id === job.id ? job : each)) });
+      queries.setQueriesData<Page<Job>>(
+        { queryKey: ["campaigns", "jobs", job.campaign] },
+        (page) => page && { ...page, items: page.items.map((each) => (each.id === job.id ? job : each)) },
+      );
       onJob?.(job);
     }
   });

@@ -3,8 +3,20 @@ import { Button, Group, Modal, Stack, Text, TextInput } from "@mantine/core";
 import { useState, type ReactNode } from "react";
 import { failed } from "./toast";
 
-export function Confirm({ title, children, action, type, run, close }: {
-  title: string; children: ReactNode; action: string; type?: string; run: () => Promise<unknown>; close: () => void;
+export function Confirm({
+  title,
+  children,
+  action,
+  type,
+  run,
+  close,
+}: {
+  title: string;
+  children: ReactNode;
+  action: string;
+  type?: string;
+  run: () => Promise<unknown>;
+  close: () => void;
 }) {
   const [typed, setTyped] = useState("");
   const [busy, setBusy] = useState(false);
@@ -21,17 +33,49 @@ export function Confirm({ title, children, action, type, run, close }: {
   };
   return (
     <Modal opened onClose={close} title={<b>{title}</b>} data-testid="confirm">
-      <form onSubmit={(event) => { event.preventDefault(); if (ready && !busy) void go(); }}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (ready && !busy) void go();
+        }}
+      >
         <Stack gap="sm">
-          <Text size="sm" component="div" style={{ overflowWrap: "anywhere" }}>{children}</Text>
+          <Text size="sm" component="div" style={{ overflowWrap: "anywhere" }}>
+            {children}
+          </Text>
           {type !== undefined && (
-            <TextInput label={<>Type <b className="mono" style={{ overflowWrap: "anywhere" }}>{type}</b> to confirm</>} value={typed}
-              onChange={(event) => setTyped(event.currentTarget.value)} data-testid="confirm-name" autoComplete="off" data-autofocus />
+            <TextInput
+              label={
+                <>
+                  Type{" "}
+                  <b className="mono" style={{ overflowWrap: "anywhere" }}>
+                    {type}
+                  </b>{" "}
+                  to confirm
+                </>
+              }
+              value={typed}
+              onChange={(event) => setTyped(event.currentTarget.value)}
+              data-testid="confirm-name"
+              autoComplete="off"
+              data-autofocus
+            />
           )}
           <Group justify="flex-end" gap="xs">
-            <Button variant="default" onClick={close}>Cancel</Button>
-            <Button type="submit" color="var(--bad)" c={ready ? "var(--mantine-color-body)" : undefined} disabled={!ready} loading={busy} data-testid="confirm-submit"
-              {...(type === undefined ? { "data-autofocus": true } : {})}>{action}</Button>
+            <Button variant="default" onClick={close}>
+              Cancel
+            </Button>
+            <Button
+              type="submit"
+              color="var(--bad)"
+              c={ready ? "var(--mantine-color-body)" : undefined}
+              disabled={!ready}
+              loading={busy}
+              data-testid="confirm-submit"
+              {...(type === undefined ? { "data-autofocus": true } : {})}
+            >
+              {action}
+            </Button>
           </Group>
         </Stack>
       </form>

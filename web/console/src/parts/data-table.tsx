@@ -2,7 +2,13 @@
 // The server sorts where `sort` and `onSort` are given; otherwise the table sorts what it has.
 import { Checkbox } from "@mantine/core";
 import {
-  createSortedRowModel, rowSortingFeature, sortFns, tableFeatures, useTable, type ColumnDef, type SortingState,
+  createSortedRowModel,
+  rowSortingFeature,
+  sortFns,
+  tableFeatures,
+  useTable,
+  type ColumnDef,
+  type SortingState,
 } from "@tanstack/react-table";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useEffect, useMemo, useRef, useState, type ReactNode } from "react";
@@ -42,30 +48,53 @@ const VIRTUAL_FROM = 150;
 const ROW_HEIGHT = 36;
 
 export function DataTable<Row extends object>({
-  columns, rows, rowId, label, testid, rowData, onOpen, sort, onSort, picked, onPick, maxHeight,
+  columns,
+  rows,
+  rowId,
+  label,
+  testid,
+  rowData,
+  onOpen,
+  sort,
+  onSort,
+  picked,
+  onPick,
+  maxHeight,
 }: Props<Row>) {
   const [ownSorting, setOwnSorting] = useState<SortingState>([]);
   const serverSorts = onSort !== undefined;
   const sorting: SortingState = serverSorts
-    ? (sort ? [{ id: sort.replace(/^-/, ""), desc: sort.startsWith("-") }] : [])
+    ? sort
+      ? [{ id: sort.replace(/^-/, ""), desc: sort.startsWith("-") }]
+      : []
     : ownSorting;
   const definitions = useMemo<ColumnDef<Features, Row>[]>(
-    () => columns.map((column) => ({
-      id: column.id,
-      accessorFn: column.value ?? (() => null),
-      enableSorting: serverSorts ? column.sortable === true : column.value !== undefined,
-    })),
+    () =>
+      columns.map((column) => ({
+        id: column.id,
+        accessorFn: column.value ?? (() => null),
+        enableSorting: serverSorts ? column.sortable === true : column.value !== undefined,
+      })),
     [columns, serverSorts],
   );
   const table = useTable<Features, Row>({
-    features, columns: definitions, data: rows, getRowId: rowId, manualSorting: serverSorts, state: { sorting },
+    features,
+    columns: definitions,
+    data: rows,
+    getRowId: rowId,
+    manualSorting: serverSorts,
+    state: { sorting },
     onSortingChange: (change) => setOwnSorting(typeof change === "function" ? change(sorting) : change),
   });
   const shown = table.getRowModel().rows;
   const box = useRef<HTMLDivElement>(null);
   const isVirtual = shown.length > VIRTUAL_FROM;
   const virtual = useVirtualizer({
-    count: shown.length, getScrollElement: () => box.current, estimateSize: () => ROW_HEIGHT, overscan: 12, enabled: isVirtual,
+    count: shown.length,
+    getScrollElement: () => box.current,
+    estimateSize: () => ROW_HEIGHT,
+    overscan: 12,
+    enabled: isVirtual,
   });
   const items = isVirtual ? virtual.getVirtualItems() : null;
   const visible = items ? items.map((item) => shown[item.index]!) : shown;
@@ -82,14 +111,24 @@ export function DataTable<Row extends object>({
   const allPicked = rows.length > 0 && rows.every((row) => picked?.has(rowId(row)));
   const somePicked = rows.some((row) => picked?.has(rowId(row)));
   return (
-    <div className="table-box" ref={box} style={{ maxHeight: maxHeight ?? (isVirtual ? "calc(100dvh - 220px)" : undefined) }}>
+    <div
+      className="table-box"
+      ref={box}
+      style={{ maxHeight: maxHeight ?? (isVirtual ? "calc(100dvh - 220px)" : undefined) }}
+    >
       <table className="rows" aria-label={label} data-testid={testid} aria-rowcount={shown.length}>
         <thead>
           <tr>
             {onPick && (
               <th style={{ width: 34 }}>
-                <Checkbox size="xs" aria-label="Pick all shown" checked={allPicked} indeterminate={somePicked && !allPicked}
-                  onChange={(event) => onPick(rows.map(rowId), event.currentTarget.checked)} data-testid="pick-all" />
+                <Checkbox
+                  size="xs"
+                  aria-label="Pick all shown"
+                  checked={allPicked}
+                  indeterminate={somePicked && !allPicked}
+                  onChange={(event) => onPick(rows.map(rowId), event.currentTarget.checked)}
+                  data-testid="pick-all"
+                />
               </th>
             )}
             {columns.map((column) => {
@@ -99,42 +138,103 @@ export function DataTable<Row extends object>({
                 <th key={column.id} className={classes(column)} style={{ width: column.width }} aria-sort={order}>
                   {canSort ? (
                     <button type="button" onClick={() => turn(column.id)} data-testid={`sort-${column.id}`}>
-                      {column.header}{order === "ascending" ? " ↑" : order === "descending" ? " ↓" : ""}
+                      {column.header}
+                      {order === "ascending" ? " ↑" : order === "descending" ? " ↓" : ""}
                     </button>
-                  ) : column.header}
+                  ) : (
+                    column.header
+                  )}
                 </th>
               );
             })}
           </tr>
         </thead>
         <tbody>
-          {above > 0 && <tr className="spacer"><td style={{ height: above }} /></tr>}
+          {above > 0 && (
+            <tr className="spacer">
+              <td style={{ height: above }} />
+            </tr>
+          )}
           {visible.map((tableRow) => {
             const row = tableRow.original;
             const id = rowId(row);
             return (
-              <tr key={id} tabIndex={-1} data-row={id} {...(rowData?.(row) ?? {})} data-open={onOpen ? "" : undefined}
-                onClick={onOpen && ((event) => { if (!isControl(event.target)) onOpen(row); })}
-                onKeyDown={onOpen && ((event) => { if (event.key === "Enter" && event.target === event.currentTarget) onOpen(row); })}>
-                {onPick && (
-                  <td>
-                    <Checkbox size="xs" aria-label={`Pick ${id.slice(0, 64)}`} checked={picked?.has(id) ?? false} data-testid="pick"
-                      onChange={(event) => onPick([id], event.currentTarget.checked)} />
-                  </td>
-                )}
-                {columns.map((column) => <td key={column.id} className={classes(column)}>{column.cell(row)}</td>)}
-              </tr>
+              <TableRow
+                key={id}
+                id={id}
+                row={row}
+                columns={columns}
+                data={rowData?.(row)}
+                onOpen={onOpen}
+                picked={picked?.has(id) ?? false}
+                onPick={onPick}
+              />
             );
           })}
-          {below > 0 && <tr className="spacer"><td style={{ height: below }} /></tr>}
+          {below > 0 && (
+            <tr className="spacer">
+              <td style={{ height: below }} />
+            </tr>
+          )}
         </tbody>
       </table>
     </div>
   );
 }
 
+interface RowProps<Row> extends Pick<Props<Row>, "columns" | "onOpen" | "onPick"> {
+  id: string;
+  row: Row;
+  data: Record<string, string> | undefined;
+  picked: boolean;
+}
+
+function TableRow<Row>({ id, row, columns, data, onOpen, picked, onPick }: RowProps<Row>) {
+  return (
+    <tr
+      tabIndex={-1}
+      data-row={id}
+      {...data}
+      data-open={onOpen ? "" : undefined}
+      onClick={
+        onOpen &&
+        ((event) => {
+          if (!isControl(event.target)) onOpen(row);
+        })
+      }
+      onKeyDown={
+        onOpen &&
+        ((event) => {
+          if (event.key === "Enter" && event.target === event.currentTarget) onOpen(row);
+        })
+      }
+    >
+      {onPick && (
+        <td>
+          <Checkbox
+            size="xs"
+            aria-label={`Pick ${id.slice(0, 64)}`}
+            checked={picked}
+            data-testid="pick"
+            onChange={(event) => onPick([id], event.currentTarget.checked)}
+          />
+        </td>
+      )}
+      {columns.map((column) => (
+        <td key={column.id} className={classes(column)}>
+          {column.cell(row)}
+        </td>
+      ))}
+    </tr>
+  );
+}
+
 function classes(column: { align?: "right"; hide?: string; free?: boolean }): string | undefined {
-  return [column.align === "right" && "num", column.free && "free", column.hide && `hide-${column.hide}`].filter(Boolean).join(" ") || undefined;
+  return (
+    [column.align === "right" && "num", column.free && "free", column.hide && `hide-${column.hide}`]
+      .filter(Boolean)
+      .join(" ") || undefined
+  );
 }
 
 function isControl(target: EventTarget): boolean {
@@ -148,7 +248,11 @@ function useWalk(box: React.RefObject<HTMLDivElement | null>, active: boolean): 
     const walk = (event: KeyboardEvent): void => {
       if ((event.key !== "j" && event.key !== "k") || event.ctrlKey || event.metaKey || event.altKey) return;
       const at = event.target as HTMLElement;
-      if (at.closest("input, textarea, select, [contenteditable], [role=dialog]") || document.querySelector("[role=dialog]")) return;
+      if (
+        at.closest("input, textarea, select, [contenteditable], [role=dialog]") ||
+        document.querySelector("[role=dialog]")
+      )
+        return;
       const rows = [...(box.current?.querySelectorAll<HTMLElement>("tbody tr[data-row]") ?? [])];
       const here = rows.indexOf(document.activeElement as HTMLElement);
       const next = rows[here < 0 ? 0 : here + (event.key === "j" ? 1 : -1)];

@@ -4,8 +4,18 @@ import { useLocation, useNavigate } from "react-router";
 import { count } from "../text/numbers";
 import type { Address } from "./address";
 
-export function Pager({ address, next, total, shown, noun }: {
-  address: Address; next: string | null | undefined; total: number | null | undefined; shown: number; noun: string;
+export function Pager({
+  address,
+  next,
+  total,
+  shown,
+  noun,
+}: {
+  address: Address;
+  next: string | null | undefined;
+  total: number | null | undefined;
+  shown: number;
+  noun: string;
 }) {
   const navigate = useNavigate();
   const location = useLocation();
@@ -22,11 +32,21 @@ export function Pager({ address, next, total, shown, noun }: {
   };
   return (
     <div className="table-foot" data-testid="pager">
-      <span>{total === null || total === undefined ? `${count(shown)} shown` : `${count(shown)} of ${count(total)} ${noun}`}{page > 1 && ` · page ${page}`}</span>
+      <span>
+        {total === null || total === undefined
+          ? `${count(shown)} shown`
+          : // A list that stands still may show rows that are gone by now.
+            `${count(shown)} of ${count(Math.max(total, shown))} ${noun}`}
+        {page > 1 && ` · page ${page}`}
+      </span>
       {(page > 1 || next) && (
         <span style={{ marginLeft: "auto", display: "flex", gap: 6 }}>
-          <Button variant="default" disabled={page <= 1} onClick={back} data-testid="page-back">Back</Button>
-          <Button variant="default" disabled={!next} onClick={forward} data-testid="page-next">Next</Button>
+          <Button variant="default" disabled={page <= 1} onClick={back} data-testid="page-back">
+            Back
+          </Button>
+          <Button variant="default" disabled={!next} onClick={forward} data-testid="page-next">
+            Next
+          </Button>
         </span>
       )}
     </div>

@@ -9,7 +9,7 @@ const SHORT = 2_000;
 const LONG = 100_000;
 
 export function pretty(value: unknown): string {
-  return typeof value === "string" ? value : JSON.stringify(value, null, 2) ?? "";
+  return typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? "");
 }
 
 export function Payload({ value, testid }: { value: unknown; testid?: string }) {
@@ -18,11 +18,17 @@ export function Payload({ value, testid }: { value: unknown; testid?: string }) 
   const limit = all ? LONG : SHORT;
   return (
     <div style={{ position: "relative" }}>
-      <pre className="payload" data-testid={testid} tabIndex={0}>{text.length > limit ? `${text.slice(0, limit)}…` : text}</pre>
-      <span style={{ position: "absolute", right: 6, top: 6 }}><CopyButton text={pretty(value)} /></span>
+      <pre className="payload" data-testid={testid} tabIndex={0}>
+        {text.length > limit ? `${text.slice(0, limit)}…` : text}
+      </pre>
+      <span style={{ position: "absolute", right: 6, top: 6 }}>
+        <CopyButton text={pretty(value)} />
+      </span>
       {text.length > SHORT && (
         <Anchor component="button" type="button" size="xs" onClick={() => setAll(!all)}>
-          {all ? "Show less" : `Show ${text.length > LONG ? `the first ${bytes(LONG)} of ` : "all "}${bytes(text.length)}`}
+          {all
+            ? "Show less"
+            : `Show ${text.length > LONG ? `the first ${bytes(LONG)} of ` : "all "}${bytes(text.length)}`}
         </Anchor>
       )}
     </div>

@@ -1,4 +1,5 @@
-// What a view shows while it has nothing to show: loading in the final shape, empty with the next step, failed with a way on.
+// What a view shows while it has nothing to show: loading in the final shape, empty with the next step, failed with a
+// way on.
 import { Button, Skeleton } from "@mantine/core";
 import type { ReactNode } from "react";
 import { asProblem } from "../api/problem";
@@ -8,8 +9,17 @@ export function Failure({ error, what, retry }: { error: unknown; what: string; 
   const problem = asProblem(error);
   return (
     <div className="failure" role="alert" data-testid="failure">
-      <div><b>{what}</b><br />{clip(problem.message, 300)}{hint(problem.status)}</div>
-      {retry && <Button variant="default" onClick={retry} data-testid="retry">Try again</Button>}
+      <div>
+        <b>{what}</b>
+        <br />
+        {clip(problem.message, 300)}
+        {hint(problem.status)}
+      </div>
+      {retry && (
+        <Button variant="default" onClick={retry} data-testid="retry">
+          Try again
+        </Button>
+      )}
     </div>
   );
 }
@@ -21,7 +31,13 @@ function hint(status: number): string {
 }
 
 export function Empty({ title, children, action }: { title: string; children?: ReactNode; action?: ReactNode }) {
-  return <div className="empty" data-testid="empty"><h2>{title}</h2>{children && <p>{children}</p>}{action}</div>;
+  return (
+    <div className="empty" data-testid="empty">
+      <h2>{title}</h2>
+      {children && <p>{children}</p>}
+      {action}
+    </div>
+  );
 }
 
 export function Lines({ rows = 6, height = 36 }: { rows?: number; height?: number }) {

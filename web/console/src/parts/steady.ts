@@ -2,7 +2,11 @@
 // rows that came or went wait until the reader asks for them.
 import { useRef, useState } from "react";
 
-export interface Steady<Row> { rows: Row[]; waiting: number; show: () => void }
+export interface Steady<Row> {
+  rows: Row[];
+  waiting: number;
+  show: () => void;
+}
 
 /** `key` names the question (filter, order, page): when it changes, the newest answer is shown as it is. */
 export function useSteady<Row>(newest: Row[] | undefined, rowId: (row: Row) => string, key: string): Steady<Row> {
@@ -19,10 +23,15 @@ export function useSteady<Row>(newest: Row[] | undefined, rowId: (row: Row) => s
   const now = kept.current;
   const known = new Set(now.ids);
   const asked = new Set(ids);
-  const waiting = newest ? ids.filter((id) => !known.has(id)).length + now.ids.filter((id) => !asked.has(id)).length : 0;
+  const waiting = newest
+    ? ids.filter((id) => !known.has(id)).length + now.ids.filter((id) => !asked.has(id)).length
+    : 0;
   return {
     rows: now.ids.map((id) => now.rows.get(id)!),
     waiting,
-    show: () => { kept.current = { key: "", ids: [], rows: new Map() }; redraw((n) => n + 1); },
+    show: () => {
+      kept.current = { key: "", ids: [], rows: new Map() };
+      redraw((n) => n + 1);
+    },
   };
 }

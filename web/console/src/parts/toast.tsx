@@ -7,11 +7,31 @@ import { clip } from "../text/clip";
 
 export function told(message: string, link?: { to: string; text: string }): void {
   notifications.show({
-    message: <>{clip(message, 300)}{link && <> <Anchor component={Link} to={link.to} inherit fw={600}>{link.text}</Anchor></>}</>,
-    color: "var(--ok)", autoClose: 6000, withBorder: true,
+    message: (
+      <>
+        {clip(message, 300)}
+        {link && (
+          <>
+            {" "}
+            <Anchor component={Link} to={link.to} inherit fw={600}>
+              {link.text}
+            </Anchor>
+          </>
+        )}
+      </>
+    ),
+    color: "var(--ok)",
+    autoClose: 6000,
+    withBorder: true,
   });
 }
 
 export function failed(what: string, error: unknown): void {
-  notifications.show({ title: what, message: clip(asProblem(error).message, 300), color: "var(--bad)", autoClose: 12_000, withBorder: true });
+  notifications.show({
+    title: what,
+    message: clip(asProblem(error).message, 300),
+    color: "var(--bad)",
+    autoClose: 12_000,
+    withBorder: true,
+  });
 }

@@ -11,13 +11,13 @@ import { Ago } from "../parts/ago";
 import { Confirm } from "../parts/confirm";
 import { DataTable, type Column } from "../parts/data-table";
 import { Pager } from "../parts/pager";
+import { SearchField } from "../parts/search-field";
 import { Empty, Failure, Lines } from "../parts/states";
 import { Status } from "../parts/status";
 import { useSteady } from "../parts/steady";
 import { told } from "../parts/toast";
 import { clip, middle } from "../text/clip";
 import { count, plural } from "../text/numbers";
-import { SearchField } from "./devices";
 
 const protocols: Record<string, string> = { "3": "MQTT 3.1", "4": "MQTT 3.1.1", "5": "MQTT 5" };
 
@@ -28,43 +28,212 @@ export default function Broker() {
   const [kicking, setKicking] = useState<BrokerSession | null>(null);
   const q = address.get("q");
   const cursor = address.get("cursor");
-  const sessions = useQuery({ queryKey: ["sessions", q, cursor], queryFn: () => listSessions({ q, cursor, limit: 200 }), refetchInterval: 5_000, placeholderData: keepPreviousData });
-  const steady = useSteady(sessions.isPlaceholderData ? undefined : sessions.data?.items, (each) => each.client_id, `${q} ${cursor}`);
-  const rows = sessions.isPlaceholderData ? sessions.data?.items ?? [] : steady.rows;
-  const topics = (each: BrokerSession): string[] => (Array.isArray(each.subscriptions) ? each.subscriptions : []);
-  const columns: Column<BrokerSession>[] = [
-    { id: "connected", header: "State", width: 130, value: (each) => each.connected, cell: (each) => <Status state={each.connected ? "connected" : "disconnected"} testid="session-status" /> },
-    { id: "client_id", header: "Client id", width: "22%", value: (each) => each.client_id, cell: (each) => <span className="mono" title={clip(each.client_id, 200)}>{middle(each.client_id, 32)}</span> },
-    { id: "username", header: "Device", value: (each) => each.username, cell: (each) => <Link className="plain mono" to={`/devices/${encodeURIComponent(each.username)}`}>{middle(each.username, 28)}</Link> },
-    { id: "address", header: "Address", hide: "md", value: (each) => each.address, cell: (each) => <span className="mono">{clip(each.address ?? "", 48)}</span> },
-    { id: "protocol", header: "Protocol", width: 104, hide: "md", value: (each) => each.protocol, cell: (each) => protocols[String(each.protocol)] ?? clip(String(each.protocol), 12) },
-    { id: "keepalive", header: "Keep-alive (s)", width: 104, align: "right", hide: "md", value: (each) => each.keepalive_s, cell: (each) => count(each.keepalive_s) },
-    { id: "subscriptions", header: "Topics", width: 66, align: "right", hide: "sm", value: (each) => topics(each).length, cell: (each) => <span title={topics(each).slice(0, 30).map((topic) => clip(topic, 120)).join("\n")}>{count(topics(each).length)}</span> },
-    { id: "queued", header: "Queued", width: 76, align: "right", hide: "sm", value: (each) => each.queued, cell: (each) => <span style={each.queued > 0 ? { color: "var(--wait)", fontWeight: 500 } : undefined}>{count(each.queued)}</span> },
-    { id: "inflight", header: "In flight", width: 76, align: "right", hide: "md", value: (each) => each.inflight, cell: (each) => count(each.inflight) },
-    { id: "since", header: "Since", width: 96, align: "right", hide: "sm", value: (each) => each.connected_at, cell: (each) => <Ago at={each.connected_at} never="–" /> },
-    { id: "kick", header: "", free: true, width: mayAct ? 66 : 1, align: "right", cell: (each) => mayAct && each.connected && <Button variant="subtle" color="gray" size="compact-xs" onClick={() => setKicking(each)} data-testid="session-kick">Drop</Button> },
-  ];
+  const sessions = useQuery({
+    queryKey: ["sessions", q, cursor],
+    queryFn: () => listSessions({ q, cursor, limit: 200 }),
+    refetchInterval: 5_000,
+    placeholderData: keepPreviousData,
+  });
+  const steady = useSteady(
+    sessions.isPlaceholderData ? undefined : sessions.data?.items,
+    (each) => each.client_id,
+    `${q} ${cursor}`,
+  );
+  const rows = sessions.isPlaceholderData ? (sessions.data?.items ?? []) : steady.rows;
+  const columns = sessionColumns(mayAct ? setKicking : null);
   return (
     <>
-      <div className="head"><h1>Broker sessions</h1></div>
-      <div className="filters" role="search"><SearchField value={q} onChange={(text) => address.set({ q: text }, { replace: true })} placeholder="Client, device, address" /></div>
-      {sessions.isError && !sessions.data ? <Failure what="The sessions could not be loaded" error={sessions.error} retry={() => void sessions.refetch()} />
-        : sessions.isLoading ? <Lines rows={8} />
-        : rows.length === 0 ? (q ? <Empty title="No session matches" action={<Button variant="default" onClick={() => address.set({ q: null })}>Clear the search</Button>} /> : <Empty title="No device is connected by MQTT">Sessions appear here as devices connect. With an external broker, look at that broker instead.</Empty>)
-        : (
-          <>
-            {steady.waiting > 0 && <button type="button" className="waiting" onClick={steady.show}>{plural(steady.waiting, "session")} came or went. Show</button>}
-            <DataTable label="Broker sessions" testid="session-table" columns={columns} rows={rows} rowId={(each) => each.client_id} rowData={(each) => ({ "data-testid": "session-row", "data-client": each.client_id })} />
-            <Pager address={address} next={sessions.data?.next_cursor} total={sessions.data?.total} shown={rows.length} noun="sessions" />
-          </>
-        )}
+      <div className="head">
+        <h1>Broker sessions</h1>
+      </div>
+      <div className="filters" role="search">
+        <SearchField
+          value={q}
+          onChange={(text) => address.set({ q: text }, { replace: true })}
+          placeholder="Client, device, address"
+        />
+      </div>
+      {sessions.isError && !sessions.data ? (
+        <Failure what="The sessions could not be loaded" error={sessions.error} retry={() => void sessions.refetch()} />
+      ) : sessions.isLoading ? (
+        <Lines rows={8} />
+      ) : rows.length === 0 ? (
+        q ? (
+          <Empty
+            title="No session matches"
+            action={
+              <Button variant="default" onClick={() => address.set({ q: null })}>
+                Clear the search
+              </Button>
+            }
+          />
+        ) : (
+          <Empty title="No device is connected by MQTT">
+            Sessions appear here as devices connect. With an external broker, look at that broker instead.
+          </Empty>
+        )
+      ) : (
+        <>
+          {steady.waiting > 0 && (
+            <button type="button" className="waiting" onClick={steady.show}>
+              {plural(steady.waiting, "session")} came or went. Show
+            </button>
+          )}
+          <DataTable
+            label="Broker sessions"
+            testid="session-table"
+            columns={columns}
+            rows={rows}
+            rowId={(each) => each.client_id}
+            rowData={(each) => ({ "data-testid": "session-row", "data-client": each.client_id })}
+          />
+          <Pager
+            address={address}
+            next={sessions.data?.next_cursor}
+            total={sessions.data?.total}
+            shown={rows.length}
+            noun="sessions"
+          />
+        </>
+      )}
       {kicking && (
-        <Confirm title="Drop this connection?" action="Drop connection" close={() => setKicking(null)}
-          run={async () => { await kickSession(kicking.username); told("The connection was dropped"); await queries.invalidateQueries({ queryKey: ["sessions"] }); }}>
-          All connections of <b className="mono">{clip(kicking.username, 64)}</b> are closed. The device may connect again at once; to keep it away, disable it.
+        <Confirm
+          title="Drop this connection?"
+          action="Drop connection"
+          close={() => setKicking(null)}
+          run={async () => {
+            await kickSession(kicking.username);
+            told("The connection was dropped");
+            await queries.invalidateQueries({ queryKey: ["sessions"] });
+          }}
+        >
+          All connections of <b className="mono">{clip(kicking.username, 64)}</b> are closed. The device may connect
+          again at once; to keep it away, disable it.
         </Confirm>
       )}
     </>
   );
+}
+
+const topics = (each: BrokerSession): string[] => (Array.isArray(each.subscriptions) ? each.subscriptions : []);
+
+/** `kick` is null for who may not. */
+function sessionColumns(kick: ((session: BrokerSession) => void) | null): Column<BrokerSession>[] {
+  return [
+    {
+      id: "connected",
+      header: "State",
+      width: 130,
+      value: (each) => each.connected,
+      cell: (each) => <Status state={each.connected ? "connected" : "disconnected"} testid="session-status" />,
+    },
+    {
+      id: "client_id",
+      header: "Client id",
+      width: "22%",
+      value: (each) => each.client_id,
+      cell: (each) => (
+        <span className="mono" title={clip(each.client_id, 200)}>
+          {middle(each.client_id, 32)}
+        </span>
+      ),
+    },
+    {
+      id: "username",
+      header: "Device",
+      value: (each) => each.username,
+      cell: (each) => (
+        <Link className="plain mono" to={`/devices/${encodeURIComponent(each.username)}`}>
+          {middle(each.username, 28)}
+        </Link>
+      ),
+    },
+    {
+      id: "address",
+      header: "Address",
+      hide: "md",
+      value: (each) => each.address,
+      cell: (each) => <span className="mono">{clip(each.address ?? "", 48)}</span>,
+    },
+    {
+      id: "protocol",
+      header: "Protocol",
+      width: 104,
+      hide: "md",
+      value: (each) => each.protocol,
+      cell: (each) => protocols[String(each.protocol)] ?? clip(String(each.protocol), 12),
+    },
+    {
+      id: "keepalive",
+      header: "Keep-alive (s)",
+      width: 104,
+      align: "right",
+      hide: "md",
+      value: (each) => each.keepalive_s,
+      cell: (each) => count(each.keepalive_s),
+    },
+    {
+      id: "subscriptions",
+      header: "Topics",
+      width: 66,
+      align: "right",
+      hide: "sm",
+      value: (each) => topics(each).length,
+      cell: (each) => (
+        <span
+          title={topics(each)
+            .slice(0, 30)
+            .map((topic) => clip(topic, 120))
+            .join("\n")}
+        >
+          {count(topics(each).length)}
+        </span>
+      ),
+    },
+    {
+      id: "queued",
+      header: "Queued",
+      width: 76,
+      align: "right",
+      hide: "sm",
+      value: (each) => each.queued,
+      cell: (each) => (
+        <span style={each.queued > 0 ? { color: "var(--wait)", fontWeight: 500 } : undefined}>
+          {count(each.queued)}
+        </span>
+      ),
+    },
+    {
+      id: "inflight",
+      header: "In flight",
+      width: 76,
+      align: "right",
+      hide: "md",
+      value: (each) => each.inflight,
+      cell: (each) => count(each.inflight),
+    },
+    {
+      id: "since",
+      header: "Since",
+      width: 96,
+      align: "right",
+      hide: "sm",
+      value: (each) => each.connected_at,
+      cell: (each) => <Ago at={each.connected_at} never="–" />,
+    },
+    {
+      id: "kick",
+      header: "",
+      free: true,
+      width: kick ? 66 : 1,
+      align: "right",
+      cell: (each) =>
+        kick &&
+        each.connected && (
+          <Button variant="subtle" color="gray" size="compact-xs" onClick={() => kick(each)} data-testid="session-kick">
+            Drop
+          </Button>
+        ),
+    },
+  ];
 }

@@ -23,7 +23,11 @@ export function Login() {
       .catch((error: unknown) => {
         setBusy(false);
         const { status, message } = asProblem(error);
-        setProblem(status >= 400 && status < 500 ? "This login link was used already or has run out. Log in with your password." : message);
+        setProblem(
+          status >= 400 && status < 500
+            ? "This login link was used already or has run out. Log in with your password."
+            : message,
+        );
         void navigate("/login", { replace: true });
       });
   }, [code, navigate]);
@@ -44,19 +48,58 @@ export function Login() {
   return (
     <main className="centre">
       <div className="slip">
-        <form onSubmit={(event) => { event.preventDefault(); void submit(); }} data-testid="login-form">
+        <form
+          onSubmit={(event) => {
+            event.preventDefault();
+            void submit();
+          }}
+          data-testid="login-form"
+        >
           <Stack gap="md">
-            <div className="brand"><Icon name="anchor" size={22} />Mooring</div>
-            {problem ? <div className="notice" data-tone="bad" role="alert" data-testid="login-error">{problem}</div>
-              : session.phase === "out" && session.why ? <div className="notice" role="status">{session.why}</div>
-              : session.phase === "out" && session.setupNeeded ? (
-                <div className="notice" data-testid="setup-hint">This server has no administrator yet. Open the set-up link that <span className="mono">mooring serve</span> printed when it started.</div>
-              ) : null}
-            <TextInput label="User name" value={username} onChange={(event) => setUsername(event.currentTarget.value)} required withAsterisk={false}
-              autoComplete="username" autoFocus data-testid="login-username" disabled={busy} autoCapitalize="none" spellCheck={false} />
-            <PasswordInput label="Password" value={password} onChange={(event) => setPassword(event.currentTarget.value)} required withAsterisk={false}
-              autoComplete="current-password" data-testid="login-password" disabled={busy} />
-            <Button type="submit" size="sm" loading={busy} data-testid="login-submit">Log in</Button>
+            <div className="brand">
+              <Icon name="anchor" size={22} />
+              Mooring
+            </div>
+            {problem ? (
+              <div className="notice" data-tone="bad" role="alert" data-testid="login-error">
+                {problem}
+              </div>
+            ) : session.phase === "out" && session.why ? (
+              <div className="notice" role="status">
+                {session.why}
+              </div>
+            ) : session.phase === "out" && session.setupNeeded ? (
+              <div className="notice" data-testid="setup-hint">
+                This server has no administrator yet. Open the set-up link that{" "}
+                <span className="mono">mooring serve</span> printed when it started.
+              </div>
+            ) : null}
+            <TextInput
+              label="User name"
+              value={username}
+              onChange={(event) => setUsername(event.currentTarget.value)}
+              required
+              withAsterisk={false}
+              autoComplete="username"
+              autoFocus
+              data-testid="login-username"
+              disabled={busy}
+              autoCapitalize="none"
+              spellCheck={false}
+            />
+            <PasswordInput
+              label="Password"
+              value={password}
+              onChange={(event) => setPassword(event.currentTarget.value)}
+              required
+              withAsterisk={false}
+              autoComplete="current-password"
+              data-testid="login-password"
+              disabled={busy}
+            />
+            <Button type="submit" size="sm" loading={busy} data-testid="login-submit">
+              Log in
+            </Button>
           </Stack>
         </form>
       </div>

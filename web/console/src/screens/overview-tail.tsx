@@ -11,7 +11,13 @@ import { plural } from "../text/numbers";
 const LIMIT = 200;
 const SHOWN = 30;
 
-interface Line { key: string; device: string | null; at: string; state: string; text: string }
+interface Line {
+  key: string;
+  device: string | null;
+  at: string;
+  state: string;
+  text: string;
+}
 
 export function Tail() {
   const [lines, setLines] = useState<Line[]>([]);
@@ -39,38 +45,77 @@ export function Tail() {
 
   const messages = useLive("messages", undefined, (data) => {
     for (const entry of entriesOf(data).reverse()) {
-      add({ device: entry.device, at: entry.at, state: entry.kind === "connected" || entry.kind === "disconnected" ? entry.kind : entry.level, text: entry.summary });
+      add({
+        device: entry.device,
+        at: entry.at,
+        state: entry.kind === "connected" || entry.kind === "disconnected" ? entry.kind : entry.level,
+        text: entry.summary,
+      });
     }
   });
   useLive("presence", undefined, (data) => {
     const change = data as { device?: string; status?: string; at?: string; reason?: string | null };
     if (!change.device || !change.status) return;
-    add({ device: change.device, at: change.at ?? new Date().toISOString(), state: change.status, text: change.reason ?? (change.status === "online" ? "connected" : "gone") });
+    add({
+      device: change.device,
+      at: change.at ?? new Date().toISOString(),
+      state: change.status,
+      text: change.reason ?? (change.status === "online" ? "connected" : "gone"),
+    });
   });
 
   return (
-    <section data-testid="live-tail" onMouseEnter={() => { holding.current = true; }} onMouseLeave={release}>
+    <section
+      data-testid="live-tail"
+      onMouseEnter={() => {
+        holding.current = true;
+      }}
+      onMouseLeave={release}
+    >
       <div className="section">
         <h2>Live events</h2>
         <span className="dim" style={{ fontSize: "0.75rem" }}>
-          {messages.dropped > 0 && `${plural(messages.dropped, "event")} left out · `}{held > 0 ? <button type="button" className="waiting" style={{ display: "inline", width: "auto", padding: "1px 8px" }} onClick={release}>{held} new</button> : "since this page was opened"}
+          {messages.dropped > 0 && `${plural(messages.dropped, "event")} left out · `}
+          {held > 0 ? (
+            <button
+              type="button"
+              className="waiting"
+              style={{ display: "inline", width: "auto", padding: "1px 8px" }}
+              onClick={release}
+            >
+              {held} new
+            </button>
+          ) : (
+            "since this page was opened"
+          )}
         </span>
       </div>
-      {lines.length === 0
-        ? <div className="empty" style={{ padding: "28px 0", borderTop: "1px solid var(--line)" }}>Nothing yet. Connections, refused messages, commands and updates appear here as they happen.</div>
-        : (
-          <ul className="entries tail" style={{ borderTop: "1px solid var(--line)" }}>
-            {lines.slice(0, SHOWN).map((line) => (
-              <li key={line.key} data-testid="live-event">
-                <At at={line.at} />
-                <Status state={line.state} quiet={line.state === "info"} />
-                <span className="what cut" title={clip(line.text, 400)}>
-                  {line.device && <Link className="plain mono" style={{ fontWeight: 500 }} to={`/devices/${encodeURIComponent(line.device)}?tab=timeline`}>{middle(line.device, 28)}</Link>} {clip(line.text, 140)}
-                </span>
-              </li>
-            ))}
-          </ul>
-        )}
+      {lines.length === 0 ? (
+        <div className="empty" style={{ padding: "28px 0", borderTop: "1px solid var(--line)" }}>
+          Nothing yet. Connections, refused messages, commands and updates appear here as they happen.
+        </div>
+      ) : (
+        <ul className="entries tail" style={{ borderTop: "1px solid var(--line)" }}>
+          {lines.slice(0, SHOWN).map((line) => (
+            <li key={line.key} data-testid="live-event">
+              <At at={line.at} />
+              <Status state={line.state} quiet={line.state === "info"} />
+              <span className="what cut" title={clip(line.text, 400)}>
+                {line.device && (
+                  <Link
+                    className="plain mono"
+                    style={{ fontWeight: 500 }}
+                    to={`/devices/${encodeURIComponent(line.device)}?tab=timeline`}
+                  >
+                    {middle(line.device, 28)}
+                  </Link>
+                )}{" "}
+                {clip(line.text, 140)}
+              </span>
+            </li>
+          ))}
+        </ul>
+      )}
     </section>
   );
 }

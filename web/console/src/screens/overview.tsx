@@ -8,12 +8,12 @@ import { useMay } from "../api/session";
 import type { Overview as OverviewData } from "../api/shapes";
 import { useLive } from "../live/hooks";
 import { Empty, Failure, Lines } from "../parts/states";
-import { Status } from "../parts/status";
 import { CampaignProgress, useCampaignEvents } from "../parts/campaign-progress";
 import { clip } from "../text/clip";
 import { bytes, count, plural, rate } from "../text/numbers";
 import { duration } from "../text/time";
 import { Tail } from "./overview-tail";
+import { PartFacts } from "./part-facts";
 
 export default function Overview() {
   const queries = useQueryClient();
@@ -21,21 +21,46 @@ export default function Overview() {
   useLive("overview", undefined, (data) => queries.setQueryData(["overview"], data));
   const mayAct = useMay("operator");
   const data = overview.data;
-  if (overview.isError && !data) return <Failure what="The overview could not be loaded" error={overview.error} retry={() => void overview.refetch()} />;
-  if (!data) return <><div className="head"><h1>Overview</h1></div><Lines rows={8} /></>;
+  if (overview.isError && !data)
+    return (
+      <Failure what="The overview could not be loaded" error={overview.error} retry={() => void overview.refetch()} />
+    );
+  if (!data)
+    return (
+      <>
+        <div className="head">
+          <h1>Overview</h1>
+        </div>
+        <Lines rows={8} />
+      </>
+    );
   return (
     <>
-      <div className="head"><h1>Overview</h1></div>
+      <div className="head">
+        <h1>Overview</h1>
+      </div>
       {data.devices.total === 0 ? (
-        <Empty title="Connect your first device" action={mayAct && <Button component={Link} to="/devices?add=1" data-testid="first-device">Add a device</Button>}>
-          A device gets an id and a token here, then sends its readings over MQTT or HTTP. The dialog shows the commands to try it from a terminal.
+        <Empty
+          title="Connect your first device"
+          action={
+            mayAct && (
+              <Button component={Link} to="/devices?add=1" data-testid="first-device">
+                Add a device
+              </Button>
+            )
+          }
+        >
+          A device gets an id and a token here, then sends its readings over MQTT or HTTP. The dialog shows the commands
+          to try it from a terminal.
         </Empty>
-      ) : <Figures data={data} />}
+      ) : (
+        <Figures data={data} />
+      )}
       <div className="two" style={{ marginTop: 24 }}>
         <div style={{ display: "grid", gap: 24 }}>
           {data.devices.total > 0 && <Firmware versions={data.firmware} />}
           <Running />
-          <Parts data={data} />
+          <Server data={data} />
         </div>
         <Tail />
       </div>
@@ -43,33 +68,91 @@ export default function Overview() {
   );
 }
 
-function Figure({ to, value, unit, name, tone, testid }: { to?: string; value: ReactNode; unit?: string; name: string; tone?: string; testid: string }) {
+function Figure({
+  to,
+  value,
+  unit,
+  name,
+  tone,
+  testid,
+}: {
+  to?: string;
+  value: ReactNode;
+  unit?: string;
+  name: string;
+  tone?: string;
+  testid: string;
+}) {
   const content = (
     <>
-      <b data-testid={testid} style={tone ? { color: `var(--${tone})` } : undefined}>{value}{unit && <small> {unit}</small>}</b>
+      <b data-testid={testid} style={tone ? { color: `var(--${tone})` } : undefined}>
+        {value}
+        {unit && <small> {unit}</small>}
+      </b>
       <span>{name}</span>
     </>
   );
-  return to ? <Link className="figure" to={to}>{content}</Link> : <div className="figure">{content}</div>;
+  return to ? (
+    <Link className="figure" to={to}>
+      {content}
+    </Link>
+  ) : (
+    <div className="figure">{content}</div>
+  );
 }
 
 function Figures({ data }: { data: OverviewData }) {
   const { devices, journal, store } = data;
   return (
     <div className="figures">
-      <Figure testid="count-online" to="/devices?status=online" name="Online" value={count(devices.online)} unit={`of ${count(devices.total)}`} />
+      <Figure
+        testid="count-online"
+        to="/devices?status=online"
+        name="Online"
+        value={count(devices.online)}
+        unit={`of ${count(devices.total)}`}
+      />
       <Figure testid="count-offline" to="/devices?status=offline" name="Offline" value={count(devices.offline)} />
-      <Figure testid="count-never-seen" to="/devices?status=never_seen" name="Never seen" value={count(devices.never_seen)} />
-      {devices.disabled > 0 && <Figure testid="count-disabled" to="/devices?status=disabled" name="Disabled" value={count(devices.disabled)} />}
+      <Figure
+        testid="count-never-seen"
+        to="/devices?status=never_seen"
+        name="Never seen"
+        value={count(devices.never_seen)}
+      />
+      {devices.disabled > 0 && (
+        <Figure testid="count-disabled" to="/devices?status=disabled" name="Disabled" value={count(devices.disabled)} />
+      )}
       <Figure testid="rate-messages" to="/broker" name="Messages" value={rate(data.messages_per_s)} unit="/s" />
       <Figure testid="rate-readings" name="Readings" value={rate(data.readings_per_s)} unit="/s" />
-      <Figure testid="rate-refused" name="Refused" value={rate(data.refused_per_s)} unit="/s" tone={data.refused_per_s > 0 ? "wait" : undefined} />
-      <Figure testid="ingest-lag" name="Ingest lag" value={journal.lag_s < 10 ? journal.lag_s.toFixed(1) : count(Math.round(journal.lag_s))} unit="s"
-        tone={journal.lag_s > 60 ? "bad" : journal.lag_s > 10 ? "wait" : undefined} />
-      <Figure testid="store-state" name="Store" value={store.state === "ok" ? "OK" : clip(store.state, 16)}
-        tone={store.state === "ok" ? undefined : "wait"} unit={store.size_bytes ? bytes(store.size_bytes) : undefined} />
+      <Figure
+        testid="rate-refused"
+        name="Refused"
+        value={rate(data.refused_per_s)}
+        unit="/s"
+        tone={data.refused_per_s > 0 ? "wait" : undefined}
+      />
+      <Figure
+        testid="ingest-lag"
+        name="Ingest lag"
+        value={journal.lag_s < 10 ? journal.lag_s.toFixed(1) : count(Math.round(journal.lag_s))}
+        unit="s"
+        tone={journal.lag_s > 60 ? "bad" : journal.lag_s > 10 ? "wait" : undefined}
+      />
+      <Figure
+        testid="store-state"
+        name="Store"
+        value={store.state === "ok" ? "OK" : clip(store.state, 16)}
+        tone={store.state === "ok" ? undefined : "wait"}
+        unit={store.size_bytes ? bytes(store.size_bytes) : undefined}
+      />
       <Figure testid="commands-pending" name="Commands" value={count(data.commands.pending)} unit="waiting" />
-      <Figure testid="campaigns-running" to="/campaigns" name="Updates" value={count(data.campaigns.running)} unit="running" />
+      <Figure
+        testid="campaigns-running"
+        to="/campaigns"
+        name="Updates"
+        value={count(data.campaigns.running)}
+        unit="running"
+      />
     </div>
   );
 }
@@ -82,18 +165,44 @@ function Firmware({ versions }: { versions: { [version: string]: number } }) {
   const rest = all.slice(6).reduce((sum, [, n]) => sum + n, 0);
   return (
     <section data-testid="firmware-distribution">
-      <div className="section"><h2>Firmware in the fleet</h2><Anchor component={Link} to="/devices?sort=firmware" size="xs">Devices by firmware</Anchor></div>
-      {all.length === 0 ? <span className="dim">No device has reported its firmware yet.</span> : (
+      <div className="section">
+        <h2>Firmware in the fleet</h2>
+        <Anchor component={Link} to="/devices?sort=firmware" size="xs">
+          Devices by firmware
+        </Anchor>
+      </div>
+      {all.length === 0 ? (
+        <span className="dim">No device has reported its firmware yet.</span>
+      ) : (
         <>
-          <div className="stack" style={{ height: 14 }} role="img" aria-label={shown.map(([version, n]) => `${clip(version, 40)}: ${n}`).join(", ")}>
-            {shown.map(([version, n], i) => <i key={version} style={{ flexGrow: n, background: shades[i] }} title={`${clip(version, 64)}: ${plural(n, "device")}`} />)}
+          <div
+            className="stack"
+            style={{ height: 14 }}
+            role="img"
+            aria-label={shown.map(([version, n]) => `${clip(version, 40)}: ${n}`).join(", ")}
+          >
+            {shown.map(([version, n], i) => (
+              <i
+                key={version}
+                style={{ flexGrow: n, background: shades[i] }}
+                title={`${clip(version, 64)}: ${plural(n, "device")}`}
+              />
+            ))}
             {rest > 0 && <i style={{ flexGrow: rest }} />}
           </div>
           <div className="legend">
             {shown.map(([version, n], i) => (
-              <Link key={version} className="key plain" to={`/devices?sort=firmware`}><i style={{ background: shades[i] }} /><span className="mono">{clip(version || "unknown", 24)}</span> {count(n)}</Link>
+              <Link key={version} className="key plain" to={`/devices?firmware=${encodeURIComponent(version)}`}>
+                <i style={{ background: shades[i] }} />
+                <span className="mono">{clip(version, 24)}</span> {count(n)}
+              </Link>
             ))}
-            {rest > 0 && <span className="key"><i />{plural(all.length - 6, "other version")} {count(rest)}</span>}
+            {rest > 0 && (
+              <span className="key">
+                <i />
+                {plural(all.length - 6, "other version")} {count(rest)}
+              </span>
+            )}
           </div>
         </>
       )}
@@ -107,31 +216,47 @@ function Running() {
   const running = campaigns.data?.items.filter(({ status }) => status === "running") ?? [];
   return (
     <section>
-      <div className="section"><h2>Running updates</h2><Anchor component={Link} to="/campaigns" size="xs">All updates</Anchor></div>
-      {campaigns.isError && !campaigns.data ? <Failure what="The updates could not be loaded" error={campaigns.error} retry={() => void campaigns.refetch()} />
-        : campaigns.isLoading ? <Lines rows={2} />
-        : running.length === 0 ? <span className="dim">None is running.</span>
-        : running.slice(0, 6).map((campaign) => (
+      <div className="section">
+        <h2>Running updates</h2>
+        <Anchor component={Link} to="/campaigns" size="xs">
+          All updates
+        </Anchor>
+      </div>
+      {campaigns.isError && !campaigns.data ? (
+        <Failure
+          what="The updates could not be loaded"
+          error={campaigns.error}
+          retry={() => void campaigns.refetch()}
+        />
+      ) : campaigns.isLoading ? (
+        <Lines rows={2} />
+      ) : running.length === 0 ? (
+        <span className="dim">None is running.</span>
+      ) : (
+        running.slice(0, 6).map((campaign) => (
           <div key={campaign.id} style={{ padding: "6px 0 12px" }}>
-            <Link className="plain cut" style={{ display: "block", fontWeight: 500 }} to={`/campaigns/${campaign.id}`}>{clip(campaign.name, 80)}</Link>
+            <Link className="plain cut" style={{ display: "block", fontWeight: 500 }} to={`/campaigns/${campaign.id}`}>
+              {clip(campaign.name, 80)}
+            </Link>
             <CampaignProgress campaign={campaign} legend />
           </div>
-        ))}
+        ))
+      )}
     </section>
   );
 }
 
-function Parts({ data }: { data: OverviewData }) {
+function Server({ data }: { data: OverviewData }) {
   return (
     <section>
-      <div className="section"><h2>Server</h2><span className="dim" style={{ fontSize: "0.75rem" }}>{data.version} · up {duration(data.uptime_s * 1000)}</span></div>
+      <div className="section">
+        <h2>Server</h2>
+        <span className="dim" style={{ fontSize: "0.75rem" }}>
+          {data.version} · up {duration(data.uptime_s * 1000)}
+        </span>
+      </div>
       <dl className="facts">
-        {data.parts.map(({ name, state, detail }) => [
-          <dt key={`${name} t`}>{clip(name, 40)}</dt>,
-          <dd key={`${name} d`}><Status state={state} testid="part-status" />{detail && <span className="dim"> {clip(detail, 160)}</span>}</dd>,
-        ])}
-        <dt>Journal</dt><dd>{plural(data.journal.batches, "batch", "batches")}, {bytes(data.journal.bytes)}</dd>
-        {data.store.points !== null && <><dt>Readings kept</dt><dd>{count(data.store.points)}</dd></>}
+        <PartFacts overview={data} />
       </dl>
     </section>
   );

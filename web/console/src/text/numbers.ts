@@ -2,6 +2,8 @@
 import type { Value } from "../api/shapes";
 
 const grouped = new Intl.NumberFormat("en-GB");
+const six = new Intl.NumberFormat("en-GB", { maximumSignificantDigits: 6 });
+const tenths = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 1 });
 
 export function count(n: number): string {
   return grouped.format(n);
@@ -25,7 +27,10 @@ export function bytes(n: number): string {
   const units = ["kB", "MB", "GB", "TB"];
   let value = n / 1000;
   let unit = 0;
-  while (value >= 999.5 && unit < units.length - 1) { value /= 1000; unit += 1; }
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
@@ -38,12 +43,12 @@ export function percent(part: number, whole: number): string {
   return `${Math.round(share)} %`;
 }
 
-/** A reading: at most six significant digits, so that columns do not dance. */
+/** A reading: six significant digits at most, so that columns do not dance, but never less than its whole part. */
 export function reading(value: Value): string {
   if (typeof value === "boolean") return value ? "true" : "false";
   if (typeof value === "string") return value;
   if (Number.isInteger(value) && Math.abs(value) < 1e15) return grouped.format(value);
   const size = Math.abs(value);
   if (size >= 1e9 || size < 1e-4) return value.toExponential(3);
-  return String(Number(value.toPrecision(6)));
+  return size >= 10_000 ? tenths.format(value) : six.format(value);
 }

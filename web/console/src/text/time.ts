@@ -1,7 +1,11 @@
 // Times as people read them. Pure: the clock is passed in.
 
 const steps: [limit_s: number, unit_s: number, name: string][] = [
-  [60, 1, "s"], [3600, 60, "min"], [86_400, 3600, "h"], [86_400 * 60, 86_400, "d"], [86_400 * 730, 86_400 * 30.44, "mo"],
+  [60, 1, "s"],
+  [3600, 60, "min"],
+  [86_400, 3600, "h"],
+  [86_400 * 60, 86_400, "d"],
+  [86_400 * 730, 86_400 * 30.44, "mo"],
 ];
 
 /** "12 s", "4 min", "3 h", "5 d", "2 y": one unit, rounded down. */
@@ -19,8 +23,14 @@ export function relative(at: number, now: number): string {
 }
 
 const absoluteFormat = new Intl.DateTimeFormat("en-GB", {
-  year: "numeric", month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
-  timeZoneName: "short", hour12: false,
+  year: "numeric",
+  month: "short",
+  day: "2-digit",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  timeZoneName: "short",
+  hour12: false,
 });
 
 /** Local time with its zone, then UTC: what the hover shows. */
@@ -29,13 +39,24 @@ export function absolute(at: number): string {
   return `${absoluteFormat.format(at)}  ·  ${new Date(at).toISOString()}`;
 }
 
-const clockFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const clockFormat = new Intl.DateTimeFormat("en-GB", {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hour12: false,
+});
 
 export function clock(at: number): string {
   return clockFormat.format(at);
 }
 
-const dayFormat = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", hour12: false });
+const dayFormat = new Intl.DateTimeFormat("en-GB", {
+  day: "2-digit",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+  hour12: false,
+});
 
 /** The time of an entry in a list: the clock for today, the day before it otherwise. */
 export function stamp(at: number, now: number): string {
