@@ -96,6 +96,7 @@ class WebServer:
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._options.idle_timeout_s,
             access_log=None,  # type: ignore[arg-type]
+            auto_decompress=False,
         )
 
     def _application(self) -> web.Application:

@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from gateway.links.external import ExternalLink, LinkState
 from gateway.store import StoreError, StoreStats
 from web.parts import Parts
 from web.schemas.system import (
@@ -131,12 +132,20 @@ class Overviews:
             return self._store
 
     def _list(self, stats: "GatewayStats", database: str | None) -> list[Part]:
-        sessions = self._parts.sessions
-        connected = None if sessions is None else sum(session.connected for session in sessions.sessions())
-        broker = "external" if connected is None else f"{connected} connected"
         return [
-            Part(name="broker", state=PartState.OK, detail=broker),
+            self._broker(),
             Part(name="journal", state=PartState(stats.journal.state), detail=stats.journal.detail),
             Part(name="store", state=PartState(stats.drain.state), detail=stats.drain.detail),
             Part(name="database", state=PartState.OK if database is None else PartState.DOWN, detail=database or ""),
         ]
+
+    def _broker(self) -> Part:
+        """The embedded broker by its connections, an external one by the state of the link to it."""
+        sessions = self._parts.sessions
+        if sessions is not None:
+            connected = sum(session.connected for session in sessions.sessions())
+            return Part(name="broker", state=PartState.OK, detail=f"{connected} connected")
+        for link in self._parts.gateway.links:
+            if isinstance(link, ExternalLink) and link.state is not LinkState.CONNECTED:
+                return Part(name="broker", state=PartState.WAITING, detail=f"external: {link.detail or link.state}")
+        return Part(name="broker", state=PartState.OK, detail="external")

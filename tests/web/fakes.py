@@ -542,6 +542,7 @@ class Gateway:
         self.bus = Bus()
         self.history = History()
         self.store = Store()
+        self.links: list[object] = []
         self.journal_state = "ok"
 
     def stats(self) -> Any:

@@ -189,3 +189,12 @@ async def test_stopping_waits_for_nobody_for_long(site: Site) -> None:
     async with asyncio.timeout(10):
         await site.server.stop()
     await asyncio.gather(waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "x"])
+@pytest.mark.parametrize("path", ["/api/v1/devices", "/api/v1/artifacts", "/api/v1/auth/login"])
+async def test_a_compressed_body_is_415_and_never_unpacked(site: Site, path: str, encoding: str) -> None:
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    answer = await site.ask("POST", path, data=b"not packed at all", headers=headers)
+    assert (answer.status, answer.json["status"]) == (415, 415)
+    assert answer.headers["Accept-Encoding"] == "identity"

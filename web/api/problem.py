@@ -105,6 +105,7 @@ def problems(translate: Translate, observe: Callable[[web.Request, int, float], 
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         try:
+            _refuse_compressed(request)
             response = await handler(request)
         except Exception as error:
             response = _problem_of(request, error, translate).response()
@@ -118,6 +119,13 @@ def problems(translate: Translate, observe: Callable[[web.Request, int, float], 
         return response
 
     return middleware
+
+
+def _refuse_compressed(request: web.Request) -> None:
+    """The connection leaves bodies as they came: unpacking them is how a small request becomes a large one."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        refusal = "compressed bodies are not taken here"
+        raise Problem(415, refusal, headers={"Accept-Encoding": "identity", "Connection": "close"})
 
 
 def _problem_of(request: web.Request, error: Exception, translate: Translate) -> Problem:

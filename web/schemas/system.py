@@ -33,7 +33,7 @@ class StoreState(Out):
 class PartState(StrEnum):
     OK = "ok"
     WAITING = "waiting"
-    """Of the store: readings stay in the journal until it takes them."""
+    """Of the store: readings stay in the journal until it takes them. Of an external broker: it is tried again."""
     FULL = "full"
     FAILING = "failing"
     DOWN = "down"
