@@ -70,18 +70,8 @@ class Server:
         settings = self._settings
         _make_data_dir(settings.data_dir)
         async with AsyncExitStack() as stack:
-            bus = Bus()
-            # The guard and the desk come from the fleet, which needs the gateway, which needs the links: the fleet
-            # is made first and given its gateway, then the links are made and given the fleet's guard and desk.
-            self.fleet = Fleet(self._fleet_options(), bus=bus)
-            links = self._links()
-            self.gateway = Gateway(
-                GatewayOptions(data_dir=settings.data_dir, journal=_journal_options(settings)),
-                store=open_store(settings),
-                links=links,
-                bus=bus,
-            )
             with _told_in_one_line(settings):
+                self._compose()
                 stack.push_async_callback(self.fleet.stop)
                 await self.fleet.start(self.gateway)
                 await self._make_first_administrator()
@@ -105,6 +95,19 @@ class Server:
     async def stop(self) -> None:
         """Stop taking in, acknowledge what is on disk, close. Safe to call more than once."""
         await self._stack.aclose()
+
+    def _compose(self) -> None:
+        """Make the parts. The guard and the desk come from the fleet, which needs the gateway, which needs the links:
+        so the fleet is made first and given its gateway at its start, and the links get the fleet's guard and desk.
+        """
+        settings, bus = self._settings, Bus()
+        self.fleet = Fleet(self._fleet_options(), bus=bus)
+        self.gateway = Gateway(
+            GatewayOptions(data_dir=settings.data_dir, journal=_journal_options(settings)),
+            store=open_store(settings),
+            links=self._links(),
+            bus=bus,
+        )
 
     @property
     def web_url(self) -> str:

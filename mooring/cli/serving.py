@@ -1,6 +1,7 @@
 """`mooring serve`, `demo`, `sim`, `migrate` and `doctor`: what runs, and what prepares or checks it."""
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,6 +149,7 @@ def _run(work: Coroutine[Any, Any, Any], settings: Settings | None) -> None:
     from mooring.logging_setup import configure
     from mooring.settings import LogSettings
 
+    os.umask(0o077)  # what a server or simulator keeps is nobody else's business, whatever the directory allows
     configure(settings.log if settings else LogSettings(level="warning"))
     try:
         import uvloop

@@ -261,8 +261,10 @@ async def test_an_external_broker_carries_telemetry_commands_and_updates_through
                 for step in ("downloading", "installing", "rebooting"):
                     await client.publish("devices/pump-7/ota/status", json.dumps({"job": job, "status": step}), qos=1)
             broker.stop()
+            await until(_broker_is(api, "waiting"))
             waiting = await api.post("devices/pump-7/commands", {"name": "again", "ttl": 600})
             broker.start()
+            await until(_broker_is(api, "ok"), timeout_s=40)
             async with pump() as client:
                 await client.subscribe("devices/pump-7/#", qos=1)
                 await next_command(client, 40)
@@ -292,6 +294,14 @@ def _latest(api: Operator, device_id: str, metric: str) -> Any:
         return claim
 
     return is_at
+
+
+def _broker_is(api: Operator, state: str) -> Any:
+    async def claim() -> bool:
+        parts = (await api.get("overview"))["parts"]
+        return any(part["name"] == "broker" and part["state"] == state for part in parts)
+
+    return claim
 
 
 def _state(api: Operator, path: str, status: str) -> Any:
@@ -334,11 +344,18 @@ async def test_a_fleet_on_postgresql_outlives_the_kill_of_its_database(tmp_path:
         assert "Traceback" not in server.log.read_text()
 
 
+def _write_open(path: Path) -> None:
+    path.write_text("0" * 64)
+    path.chmod(0o644)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         pytest.param(lambda data: (data / "fleet.db").write_bytes(b"\xaa" * 20_000), id="database"),
         pytest.param(lambda data: (data / "fleet.db").mkdir(), id="database is a directory"),
+        pytest.param(lambda data: (data / "jwt.key").write_bytes(b"\xff" * 40), id="key"),
+        pytest.param(lambda data: _write_open(data / "jwt.key"), id="key is readable by all"),
     ],
 )
 async def test_a_start_that_cannot_be_says_why_in_one_line(tmp_path: Path, damage: Any) -> None:
@@ -359,5 +376,5 @@ async def test_a_start_that_cannot_be_says_why_in_one_line(tmp_path: Path, damag
             process.send_signal(signal.SIGKILL)
     assert process.returncode == 2, said
     assert said.decode().strip().splitlines()[-1].startswith("mooring: ")
-    assert b"fleet.db" in said
+    assert b"fleet.db" in said or b"jwt.key" in said
     assert b"Traceback" not in said
