@@ -248,8 +248,12 @@ class Drain:
         if not waiting:
             return False
         await self.open_store()
-        async with _within(self._options.write_limit_s):
-            await self._store.delete_device(waiting[0].device_id)
+        try:
+            async with _within(self._options.write_limit_s):
+                await self._store.delete_device(waiting[0].device_id)
+        except StoreRejected as error:
+            # A store without deletion never will; its own retention has to, and telemetry must not wait for it.
+            logger.warning("%s: its readings stay in the store: %s", waiting[0].device_id, error)
         await self._journal.erased(waiting[0])
         self._batch = None  # it may hold readings of the device: read it again without them
         return True

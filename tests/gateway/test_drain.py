@@ -370,3 +370,18 @@ async def test_stop_does_not_wait_for_a_store_that_is_down(rig: Rig) -> None:
     async with asyncio.timeout(2):
         await rig.drain.stop()
     assert rig.rows == 1
+
+
+async def test_a_store_that_cannot_delete_holds_nothing_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(device_id: str) -> None:
+        raise StoreRejected("it has no deletion")
+
+    monkeypatch.setattr(rig.store, "delete_device", refuse)
+    await rig.journal.erase("d")
+    assert await rig.drain.erase_now() is True
+    await rig.put(Reading("e", "x", 1_700_000_000_000, 1.0))
+    await rig.settle()
+    assert ("e", "x", 1_700_000_000_000) in rig.store.points
+    assert "d: its readings stay in the store: it has no deletion" in caplog.text
