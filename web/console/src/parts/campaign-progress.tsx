@@ -48,7 +48,8 @@ export function CampaignProgress({ campaign, legend = false }: { campaign: Campa
             .map(({ key, word, colour, n, states }) => (
               <i
                 key={key}
-                style={{ flexGrow: n, background: `var(--seg-${colour})` }}
+                className={key === "active" ? "under-way" : undefined}
+                style={{ flexGrow: n, backgroundColor: `var(--seg-${colour})` }}
                 title={`${count(n)} ${word}${
                   states.length > 1
                     ? ` (${states
@@ -70,7 +71,10 @@ export function CampaignProgress({ campaign, legend = false }: { campaign: Campa
             .filter(({ n }) => n > 0)
             .map(({ key, word, colour, n }) => (
               <span key={key} className="key" data-testid={`campaign-count-${key}`} data-count={n}>
-                <i style={{ background: `var(--seg-${colour})` }} />
+                <i
+                  className={key === "active" ? "under-way" : undefined}
+                  style={{ backgroundColor: `var(--seg-${colour})` }}
+                />
                 {count(n)} {word} <span className="dim">{percent(n, total)}</span>
               </span>
             ))}
