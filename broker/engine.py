@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+from broker.packets.properties import Properties
 from broker.reason import ReasonCode
 
 
@@ -25,6 +26,8 @@ class ConnectRequest:
     will_topic: str | None = None
     certificate: bytes | None = None
     """The client's TLS certificate in DER, when the listener asked for one."""
+    authenticated_as: str | None = None
+    """Who an enhanced authentication (MQTT 5, section 4.12) has proved the client to be; then there is no password."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,7 +43,13 @@ class Publish:
     retain: bool = False
     client_id: str = ""
     username: str = ""
-    content_type: str | None = None
+    properties: Properties | None = None
+    """What MQTT 5 says about the message (section 3.3.2.3), such as content_type; None for nothing."""
+
+    @property
+    def content_type(self) -> str | None:
+        """The MIME type its publisher named, if any."""
+        return self.properties.get("content_type") if self.properties else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +82,19 @@ class Guard(Protocol):
 
     async def subscribe(self, client_id: str, username: str, topic_filter: str) -> ReasonCode:
         """SUCCESS, or why this client may not subscribe to `topic_filter`."""
+        ...
+
+
+@runtime_checkable
+class VersionedGuard(Guard, Protocol):
+    """A Guard whose answers to `publish` may be remembered, which saves asking for every message.
+
+    They hold while `rules_version` stays the same. A Guard without it is asked each time.
+    """
+
+    @property
+    def rules_version(self) -> int:
+        """Another number after each change of the rules."""
         ...
 
 

@@ -20,12 +20,12 @@ from amqtt.mqtt.suback import SubackPacket
 from amqtt.mqtt.unsuback import UnsubackPacket
 
 from broker.amqtt_engine.frames import Frame, Frames, PeerFault, UnsupportedProtocol, decode
-from broker.amqtt_engine.inbox import TRANSIENT, Inbox, Slot
+from broker.amqtt_engine.inbox import Inbox, Slot
 from broker.amqtt_engine.options import AmqttOptions
 from broker.amqtt_engine.session import ClientSession
 from broker.amqtt_engine.wire import Wire
 from broker.engine import Publish
-from broker.reason import ReasonCode
+from broker.reason import TRANSIENT, ReasonCode
 from broker.topics import is_topic
 
 if TYPE_CHECKING:

@@ -10,18 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from broker.engine import Publish
-from broker.reason import ReasonCode
-
-TRANSIENT = frozenset(
-    {
-        ReasonCode.UNSPECIFIED_ERROR,
-        ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
-        ReasonCode.SERVER_UNAVAILABLE,
-        ReasonCode.SERVER_BUSY,
-        ReasonCode.SERVER_SHUTTING_DOWN,
-        ReasonCode.QUOTA_EXCEEDED,
-    }
-)
+from broker.reason import TRANSIENT, ReasonCode
 
 
 class Slot:

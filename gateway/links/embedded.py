@@ -74,7 +74,7 @@ class EmbeddedLink:
             payload=downlink.payload,
             qos=1,
             retain=downlink.retain,
-            content_type=downlink.content_type,
+            properties={"content_type": downlink.content_type} if downlink.content_type is not None else None,
         )
         try:
             return await self.engine.publish(message) > 0

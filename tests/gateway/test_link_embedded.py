@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from broker.engine import Publish, SessionInfo
-from broker.reason import ReasonCode
+from broker.reason import TRANSIENT, ReasonCode
 from gateway.link import TAKEN, Downlink, Outcome
 from gateway.links.admission import puback_code
 from gateway.links.embedded import EmbeddedLink
@@ -160,7 +160,7 @@ async def test_a_batch_of_refused_topics_is_settled_at_once(link: EmbeddedLink, 
 
 
 async def test_a_content_type_comes_along(link: EmbeddedLink, recorder: Recorder) -> None:
-    link.sink([message("devices/pump-7/telemetry", b"\xa0", content_type="application/cbor")], Codes())
+    link.sink([message("devices/pump-7/telemetry", b"\xa0", properties={"content_type": "application/cbor"})], Codes())
     assert recorder.uplinks_seen[0].content_type == "application/cbor"
 
 
@@ -180,8 +180,6 @@ async def test_a_content_type_comes_along(link: EmbeddedLink, recorder: Recorder
 def test_only_a_temporary_refusal_has_a_code_that_is_not_acknowledged(
     outcome: Outcome, code: ReasonCode, is_sent_again: bool
 ) -> None:
-    from broker.amqtt_engine.inbox import TRANSIENT
-
     assert puback_code(outcome) == code
     assert (code in TRANSIENT) == is_sent_again
 
