@@ -3,6 +3,12 @@
 Matching walks a tree of levels, never a regular expression, so its cost is bounded by the filters that exist.
 """
 
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+Subscriber = TypeVar("Subscriber")
+Grant = TypeVar("Grant")
+
 MAX_LEVELS = 128
 MAX_LENGTH = 4096
 """In characters. The protocol allows 65,535 bytes; no topic of ours comes near 300, and every level costs a node."""
@@ -37,28 +43,31 @@ def _is_small(text: str) -> bool:
     return len(text) <= MAX_LENGTH and text.count("/") < MAX_LEVELS
 
 
-class _Node:
+class _Node(Generic[Subscriber, Grant]):
     __slots__ = ("children", "subscribers")
 
     def __init__(self) -> None:
-        self.children: dict[str, _Node] = {}
-        self.subscribers: dict[str, int] = {}
+        self.children: dict[str, _Node[Subscriber, Grant]] = {}
+        self.subscribers: dict[Subscriber, Grant] = {}
 
 
-class FilterTree:
-    """Who subscribed to what: filters with the subscribers and the QoS granted to each."""
+class FilterTree(Generic[Subscriber, Grant]):
+    """Who subscribed to what: filters with their subscribers, and what was granted to each (a QoS, for one)."""
 
     def __init__(self) -> None:
-        self._root = _Node()
+        self._root: _Node[Subscriber, Grant] = _Node()
 
-    def add(self, topic_filter: str, subscriber: str, qos: int) -> None:
-        """Subscribe, or replace the QoS of the subscription that is there [MQTT-3.8.4-3]."""
+    def add(self, topic_filter: str, subscriber: Subscriber, grant: Grant) -> None:
+        """Subscribe, or replace the subscription that is there [MQTT-3.8.4-3]."""
         node = self._root
         for level in topic_filter.split("/"):
-            node = node.children.setdefault(level, _Node())
-        node.subscribers[subscriber] = qos
+            child = node.children.get(level)
+            if child is None:
+                child = node.children[level] = _Node()
+            node = child
+        node.subscribers[subscriber] = grant
 
-    def discard(self, topic_filter: str, subscriber: str) -> None:
+    def discard(self, topic_filter: str, subscriber: Subscriber) -> None:
         """Take a subscription out, and the levels nobody needs any more."""
         path = [self._root]
         levels = topic_filter.split("/")
@@ -73,9 +82,9 @@ class FilterTree:
                 return
             del parent.children[level]
 
-    def match(self, topic: str) -> dict[str, int]:
-        """The subscribers of a topic, each with the highest QoS among its matching filters."""
-        found: dict[str, int] = {}
+    def match(self, topic: str) -> list[dict[Subscriber, Grant]]:
+        """The subscribers of each filter that matches the topic."""
+        found: list[dict[Subscriber, Grant]] = []
         reserved = topic.startswith("$")
         here = [self._root]
         for depth, level in enumerate(topic.split("/")):
@@ -83,16 +92,17 @@ class FilterTree:
             for node in here:
                 if depth or not reserved:  # [MQTT-4.7.2-1]
                     if (rest := node.children.get("#")) is not None:
-                        _merge(found, rest.subscribers)
+                        found.append(rest.subscribers)
                     if (one := node.children.get("+")) is not None:
                         below.append(one)
                 if (same := node.children.get(level)) is not None:
                     below.append(same)
             here = below
         for node in here:
-            _merge(found, node.subscribers)
+            if node.subscribers:
+                found.append(node.subscribers)
             if (rest := node.children.get("#")) is not None:  # "sport/#" matches "sport" too
-                _merge(found, rest.subscribers)
+                found.append(rest.subscribers)
         return found
 
     def __len__(self) -> int:
@@ -168,7 +178,11 @@ def _topics_below(branches: list[_Branch], *, reserved: bool) -> list[str]:
     return found
 
 
-def _merge(found: dict[str, int], subscribers: dict[str, int]) -> None:
-    for subscriber, qos in subscribers.items():
-        if found.get(subscriber, -1) < qos:
-            found[subscriber] = qos
+def highest_qos(found: Iterable[dict[Subscriber, int]]) -> dict[Subscriber, int]:
+    """Each subscriber once, with the highest QoS among its matching filters."""
+    highest: dict[Subscriber, int] = {}
+    for subscribers in found:
+        for subscriber, qos in subscribers.items():
+            if highest.get(subscriber, -1) < qos:
+                highest[subscriber] = qos
+    return highest

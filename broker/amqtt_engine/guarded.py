@@ -19,7 +19,7 @@ from broker.amqtt_engine.retained import Retained
 from broker.amqtt_engine.session import ClientSession, Outgoing
 from broker.engine import ConnectRequest, DenyAll, Guard, Publish, SessionInfo, Sink, SubscriptionTap, Tap
 from broker.reason import ReasonCode
-from broker.topics import FilterTree, is_filter, is_topic
+from broker.topics import FilterTree, highest_qos, is_filter, is_topic
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class GuardedBroker(Broker):  # type: ignore[misc]  # amqtt has no types
         self._taps = tuple(taps)
         self._options = options
         self._asking: set[Connection] = set()  # connections not let in yet
-        self._filters = FilterTree()
+        self._filters: FilterTree[str, int] = FilterTree()
         self._client_ids: dict[str, dict[str, None]] = {}  # of each user name, oldest first
 
     async def attend(self, connection: Connection) -> None:
@@ -256,7 +256,7 @@ class GuardedBroker(Broker):  # type: ignore[misc]  # amqtt has no types
         """Retain a message when it asks for that, and offer it to every subscriber; how many connected ones took it."""
         if message.retain and not self.retained.keep(message):
             self._count_drop()
-        subscribers = self._filters.match(message.topic)
+        subscribers = highest_qos(self._filters.match(message.topic))
         if not subscribers:
             return 0
         reached = 0

@@ -83,8 +83,8 @@ class BrokerOptions:
     """Retained messages; beyond, new topics are not retained: PUBACK 0x97, counted."""
     max_retained_bytes: int = 64 * MIB
     max_retained_per_username: int = 100
-    max_routes: int = 50_000
-    """Topics whose subscribers are remembered; beyond, all are looked up again."""
+    max_routes_bytes: int = 64 * MIB
+    """Estimated, of the topics whose subscribers are remembered; beyond, all are looked up again."""
 
     sys_interval_s: float = 10.0
     """How often the $SYS topics are published; 0 for never."""

@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 
+from broker import Broker, BrokerOptions
 from broker.amqtt_engine import AmqttEngine, AmqttOptions
 from broker.engine import Engine
 from tests.broker.clients import OwnTopics, RecordingSink, RecordingTap
 
 ENGINES: dict[str, Callable[..., Engine]] = {
+    "native": lambda guard, sink, taps, **options: Broker(
+        BrokerOptions(**{"port": 0, "queue_full": "drop_newest", **options}), guard=guard, sink=sink, taps=taps
+    ),
     "amqtt": lambda guard, sink, taps, **options: AmqttEngine(
         AmqttOptions(**{"port": 0, **options}), guard=guard, sink=sink, taps=taps
     ),

@@ -152,7 +152,8 @@ async def test_a_packet_that_declares_too_much_is_closed_on_its_header(engine: E
 
 
 async def test_a_packet_of_the_largest_size_is_taken(engine: Engine, sink: RecordingSink) -> None:
-    payload = b"x" * (2**20 - 2 - len("devices/pump-7/x"))
+    header_bytes = 1 + 3 + 2 + len("devices/pump-7/x")  # type and flags, remaining length, topic
+    payload = b"x" * (2**20 - header_bytes)
     async with device(engine, "pump-7") as client:
         client.send(publish("devices/pump-7/x", payload))
         await client.settled()

@@ -163,7 +163,7 @@ async def test_a_denied_publish_reaches_nobody_and_is_acknowledged(
 async def test_reserved_topics_are_closed_to_clients(engine: Engine, sink: RecordingSink, topic: str) -> None:
     async with device(engine, "admin") as client:
         await client.ask(publish(topic, qos=1, packet_id=2), answer(0x40, 2))
-        await client.ask(subscribe(topic), b"\x90\x03\x00\x01\x80")
+        await client.ask(subscribe("$CONTROL/x"), b"\x90\x03\x00\x01\x80")
     assert sink.messages == []
 
 

@@ -1,10 +1,14 @@
 """What every engine does: retained messages and wills."""
 
+import asyncio
+
 import pytest
 
 from broker.engine import Engine, Publish
 from tests.broker.clients import (
+    CONNACK_OK,
     DISCONNECT,
+    SOON_S,
     RecordingSink,
     RecordingTap,
     connect,
@@ -67,10 +71,18 @@ async def test_a_will_is_dropped_when_the_client_says_goodbye(engine: Engine, si
     assert sink.messages == []
 
 
-@pytest.mark.parametrize("topic", ["devices/pump-8/gone", "$SYS/gone", "devices/pump-7/+"])
+@pytest.mark.parametrize("topic", ["devices/pump-8/gone", "$SYS/gone"])
 async def test_a_will_to_a_forbidden_topic_is_refused_at_connect(engine: Engine, tap: RecordingTap, topic: str) -> None:
     async with raw(engine) as client:
         await client.ask(connect("pump-7", will=(topic, b"bye")), b"\x20\x02\x00\x05")
         await client.expect_end()
     assert [event[1:3] for event in tap.of("refused")] == [("publish", topic)]
+    assert engine.sessions() == []
+
+
+async def test_a_will_to_a_wildcard_lets_nobody_in(engine: Engine) -> None:
+    async with raw(engine) as client:
+        client.send(connect("pump-7", will=("devices/pump-7/+", b"bye")))
+        async with asyncio.timeout(SOON_S):
+            assert not (await client.reader.read()).startswith(CONNACK_OK)
     assert engine.sessions() == []

@@ -1,0 +1,205 @@
+"""Broker: broker.engine.Engine in MQTT 3.1, 3.1.1 and 5, in plain Python. See `broker.native.connection` for how."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+from broker.engine import Guard, Publish, SessionInfo, Sink, Tap
+from broker.errors import EngineStopped
+from broker.native.auth import AuthMethod
+from broker.native.hub import Hub
+from broker.native.keeping import Keeper
+from broker.native.listeners import Listeners
+from broker.native.options import BrokerOptions
+from broker.native.router import InlineSubscription
+from broker.native.store import Store
+from broker.native.system_topics import system_messages
+from broker.reason import ReasonCode
+from broker.topics import is_filter, is_topic
+
+logger = logging.getLogger(__name__)
+
+VERSION = "mooring"
+_STOP_S = 5.0  # for the last bytes of all connections to go out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicInfo:
+    """A topic in use. `messages` counts since it was last looked up afresh; `subscribers` are sessions and groups."""
+
+    topic: str
+    messages: int
+    subscribers: int
+    retained: bool
+
+
+class Broker:
+    """An MQTT broker in this process.
+
+    The Guard decides, the Taps watch, the Sink takes over what clients publish before it is acknowledged; all three
+    are in `broker.engine`. Without a Guard nobody comes in.
+    """
+
+    def __init__(
+        self,
+        options: BrokerOptions | None = None,
+        *,
+        guard: Guard | None = None,
+        sink: Sink | None = None,
+        taps: Sequence[Tap] = (),
+        auth_methods: Mapping[str, AuthMethod] | None = None,
+    ) -> None:
+        self.options = options or BrokerOptions()
+        self._guard = guard
+        self._sink = sink
+        self._taps = tuple(taps)
+        self._auth_methods = dict(auth_methods or {})
+        self._hub: Hub | None = None
+        self._listeners: Listeners | None = None
+        self._keeper: Keeper | None = None
+        self._started_at = 0.0
+        self._system: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Bring back what is on disk, and listen. Raises ListenError, PersistenceError."""
+        options = self.options
+        keeper = None
+        if options.persistence is not None:
+            keeper = Keeper(Store(options.persistence, synchronous=options.persistence_synchronous))
+        try:
+            hub = Hub(
+                options,
+                guard=self._guard,
+                sink=self._sink,
+                taps=self._taps,
+                auth_methods=self._auth_methods,
+                keeper=keeper,
+            )
+            hub.restore()
+            listeners = Listeners(hub)
+            await listeners.open()
+        except BaseException:
+            if keeper is not None:
+                await keeper.close()
+            raise
+        self._hub, self._listeners, self._keeper = hub, listeners, keeper
+        self._started_at = monotonic()
+        hub.start()
+        if options.sys_interval_s:
+            self._publish_system_topics()
+
+    async def stop(self) -> None:
+        """Tell the clients (MQTT 5: 0x8B), close everything, and put what is kept on disk."""
+        hub, listeners, keeper = self._hub, self._listeners, self._keeper
+        self._hub = self._listeners = self._keeper = None
+        if hub is None or listeners is None:
+            return
+        if self._system is not None:
+            self._system.cancel()
+        hub.draining = True
+        listeners.close()
+        for connection in list(hub.connections):
+            connection.end("server shutting down", ReasonCode.SERVER_SHUTTING_DOWN)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(hub.deserted(), _STOP_S)
+        for connection in list(hub.connections):
+            connection.abort()
+        hub.stop()
+        if keeper is not None:
+            await keeper.close()
+        await asyncio.sleep(0)  # the transports' last callbacks
+
+    @property
+    def port(self) -> int:
+        """The TCP port really listened on; 0 when there is none."""
+        return self._running()[1].port("port") or 0
+
+    @property
+    def tls_port(self) -> int | None:
+        return self._running()[1].port("tls_port")
+
+    @property
+    def ws_port(self) -> int | None:
+        return self._running()[1].port("ws_port")
+
+    @property
+    def wss_port(self) -> int | None:
+        return self._running()[1].port("wss_port")
+
+    async def publish(self, message: Publish) -> int:
+        """Route a message of ours; to how many connected sessions it went. Raises ValueError on an invalid topic."""
+        if not is_topic(message.topic):
+            raise ValueError(f"not a topic: {message.topic!r}")
+        return self._running()[0].publish(
+            message.topic,
+            message.payload,
+            message.qos,
+            retain=message.retain,
+            properties=message.properties,
+            now=monotonic(),
+        )
+
+    def subscribe(self, topic_filter: str, callback: Callable[[Publish], None]) -> InlineSubscription:
+        """Call back, in the event loop's thread, for each message that matches; `close()` what is returned to end it.
+
+        The callback may not block. Retained messages are not repeated. Raises ValueError on an invalid filter.
+        """
+        if not is_filter(topic_filter):
+            raise ValueError(f"not a topic filter: {topic_filter!r}")
+        return self._running()[0].router.subscribe(topic_filter, callback)
+
+    async def kick(self, username: str, reason: ReasonCode = ReasonCode.ADMINISTRATIVE_ACTION) -> int:
+        """Drop every connection and forget every session of a user name; returns how many there were."""
+        return self._running()[0].kick(username, reason)
+
+    def sessions(self) -> list[SessionInfo]:
+        """All sessions, connected or kept."""
+        hub = self._running()[0]
+        return [hub.info(session) for session in hub.sessions.values()]
+
+    def topics(self, prefix: str = "", *, limit: int = 1000) -> list[TopicInfo]:
+        """The topics in use that begin with `prefix`, in order: those published to lately and those retained."""
+        hub = self._running()[0]
+        routes = {route.name: route for route in hub.router.routes.values() if route.name.startswith(prefix)}
+        names = {*routes, *(topic for topic in hub.retained.topics() if topic.startswith(prefix))}
+        found = []
+        for name in sorted(names)[:limit]:
+            route = routes.get(name)
+            found.append(
+                TopicInfo(
+                    topic=name,
+                    messages=route.messages if route is not None else 0,
+                    subscribers=hub.router.count(name),
+                    retained=name in hub.retained,
+                )
+            )
+        return found
+
+    def metrics(self) -> dict[str, int | float]:
+        """Totals since the start (broker.native.counters), and how much there is of everything that has a bound."""
+        hub = self._running()[0]
+        metrics: dict[str, int | float] = dict(hub.counters.as_dict())
+        metrics |= hub.gauges()
+        metrics["uptime_s"] = monotonic() - self._started_at
+        if self._keeper is not None:
+            metrics["persistence_pending_bytes"] = self._keeper.pending_bytes
+            metrics["persistence_commits"] = self._keeper.commits
+            metrics["persistence_failing"] = int(self._keeper.failing is not None)
+        return metrics
+
+    def _publish_system_topics(self) -> None:
+        hub = self._hub
+        if hub is None:
+            return
+        self._system = hub.loop.call_later(self.options.sys_interval_s, self._publish_system_topics)
+        now = monotonic()
+        for topic, payload in system_messages(VERSION, self.metrics()):
+            hub.publish(topic, payload, 0, retain=True, now=now)
+
+    def _running(self) -> tuple[Hub, Listeners]:
+        if self._hub is None or self._listeners is None:
+            raise EngineStopped("the broker is not running")
+        return self._hub, self._listeners

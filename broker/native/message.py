@@ -1,0 +1,198 @@
+"""A message on its way to its subscribers, and the PUBLISH packets made of it. No I/O, no clock.
+
+One message may go to many, so its bytes are made once: a PUBLISH is a head (first byte, length, topic), the packet
+identifier at QoS 1 and 2, and a tail (properties, payload). What all subscribers of one kind share is remembered.
+"""
+
+from typing import TYPE_CHECKING, Any, cast
+
+from broker.packets.framing import PacketType
+from broker.packets.primitives import read_varint, write_varint
+from broker.packets.properties import Properties, read_properties, write_properties
+
+if TYPE_CHECKING:
+    from broker.native.session import Session
+    from broker.native.shared import SharedGroup
+
+PUBLISH = 0x30
+RETAIN = 0x01
+DUP = 0x08
+_EXPIRY = b"\x02"  # the property's identifier
+_NOT_FORWARDED = ("topic_alias", "message_expiry_interval", "subscription_identifier")
+
+
+class Message:
+    """A PUBLISH without what belongs to one connection: packet identifier, DUP, alias, subscription identifiers.
+
+    `topic` is as on the wire, its two bytes of length before it. `sender` is the publisher's session, None for a
+    message of our own. Not frozen: one is made per message.
+    """
+
+    __slots__ = ("_form", "_head", "_tail", "once", "payload", "qos", "sender", "topic")
+
+    properties = b""
+    """The application's properties, encoded, without the message expiry."""
+    expires_at: float | None = None
+    """Monotonic seconds; then it is not delivered any more [MQTT-3.3.2-5]."""
+    retain = False
+
+    def __init__(
+        self, topic: bytes, payload: bytes, qos: int, sender: "Session | None" = None, head: bytes = b""
+    ) -> None:
+        """`head` is that of the very packet it came in, when QoS 1, without DUP, RETAIN or properties (3.1.1)."""
+        self.topic = topic
+        self.payload = payload
+        self.qos = qos
+        self.sender = sender
+        self.once: Delivery | None = None  # the delivery of QoS 1 that all plain subscriptions share
+        self._form = 0x32 if head else 0
+        self._head = head
+        self._tail = payload
+
+    @property
+    def topic_name(self) -> str:
+        return str(self.topic[2:], "utf-8")
+
+    @property
+    def size(self) -> int:
+        """In bytes, as far as bounds count it."""
+        return len(self.topic) + len(self.payload) + len(self.properties)
+
+    def form(self, first: int, *, mqtt5: bool) -> tuple[bytes, bytes]:
+        """Head and tail of the packet with this first byte, without expiry and subscription identifiers."""
+        key = first | 0x100 if mqtt5 else first
+        if self._form != key:
+            properties = self.properties
+            tail = self.payload
+            if mqtt5:
+                tail = write_varint(len(properties)) + properties + tail
+            self._form, self._head, self._tail = key, head_of(first, self.topic, len(tail)), tail
+        return self._head, self._tail
+
+    def form_for(self, first: int, topic: bytes, extra: bytes, now: float) -> tuple[bytes, bytes]:
+        """The same at MQTT 5, with more properties (alias, identifiers) and what is left of the expiry."""
+        properties = self.properties + extra
+        if self.expires_at is not None:  # [MQTT-3.3.2-6]
+            left_s = max(0, min(0xFFFF_FFFF, round(self.expires_at - now)))
+            properties += _EXPIRY + left_s.to_bytes(4, "big")
+        tail = write_varint(len(properties)) + properties + self.payload
+        return head_of(first, topic, len(tail)), tail
+
+    def is_expired(self, now: float) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
+
+
+class RichMessage(Message):
+    """A message with properties, an expiry, or the RETAIN flag."""
+
+    __slots__ = ("expires_at", "properties", "retain")
+
+    def __init__(
+        self,
+        topic: bytes,
+        payload: bytes,
+        qos: int,
+        sender: "Session | None" = None,
+        *,
+        properties: bytes = b"",
+        expires_at: float | None = None,
+        retain: bool = False,
+    ) -> None:
+        super().__init__(topic, payload, qos, sender)
+        self.properties = properties
+        self.expires_at = expires_at
+        self.retain = retain
+
+
+class Grant:
+    """A subscription as its session has it, or several that match one topic, joined."""
+
+    __slots__ = ("group", "identifiers", "no_local", "plain", "qos", "retain_as_published")
+
+    def __init__(
+        self,
+        qos: int,
+        *,
+        no_local: bool = False,
+        retain_as_published: bool = False,
+        identifiers: bytes = b"",
+        group: "SharedGroup | None" = None,
+    ) -> None:
+        self.qos = qos
+        self.no_local = no_local
+        self.retain_as_published = retain_as_published
+        self.identifiers = identifiers
+        """Encoded subscription identifiers, as they stand in a PUBLISH [MQTT-3.3.4-3]."""
+        self.group = group
+        self.plain = not identifiers and not no_local and group is None
+        """Nothing but a QoS: what goes there is the same for all."""
+
+    def joined(self, other: "Grant") -> "Grant":
+        """Both, for a topic that both match: one copy, of the higher QoS, with all identifiers [MQTT-3.3.4-4]."""
+        return Grant(
+            max(self.qos, other.qos),
+            no_local=self.no_local and other.no_local,
+            retain_as_published=self.retain_as_published or other.retain_as_published,
+            identifiers=self.identifiers + other.identifiers,
+        )
+
+
+class Delivery:
+    """A message of QoS 1 or 2 on its way to one session. Plain ones are shared, so nothing in here changes."""
+
+    __slots__ = ("group", "identifiers", "message", "qos", "retain", "seq")
+
+    def __init__(
+        self,
+        message: Message,
+        qos: int,
+        *,
+        retain: bool = False,
+        identifiers: bytes = b"",
+        group: "SharedGroup | None" = None,
+        seq: int = 0,
+    ) -> None:
+        self.message = message
+        self.qos = qos
+        self.retain = retain
+        self.identifiers = identifiers
+        self.group = group
+        self.seq = seq
+        """Its number in the session's journal; 0 when it is not kept on disk."""
+
+
+def head_of(first: int, topic: bytes, tail_bytes: int) -> bytes:
+    """First byte, remaining length and topic of a PUBLISH whose tail is that long."""
+    length = len(topic) + tail_bytes + (2 if first & 0x06 else 0)
+    if length < 128:
+        return bytes((first, length)) + topic
+    return bytes((first,)) + write_varint(length) + topic
+
+
+def wire_topic(topic: str) -> bytes:
+    """A topic as it stands in a packet. Raises ValueError when it is too long for one."""
+    raw = topic.encode()
+    if len(raw) > 0xFFFF:
+        raise ValueError("a topic of more than 65,535 bytes")
+    return len(raw).to_bytes(2, "big") + raw
+
+
+def identifier_property(identifier: int) -> bytes:
+    """A subscription identifier as it stands in a PUBLISH."""
+    return b"\x0b" + write_varint(identifier)
+
+
+def application_properties(properties: Properties) -> bytes:
+    """The properties that are the application's, encoded in their order [MQTT-3.3.2-17], [MQTT-3.3.2-18]."""
+    forwarded = {name: value for name, value in properties.items() if name not in _NOT_FORWARDED}
+    if not forwarded:
+        return b""
+    written = write_properties(cast(Properties, forwarded), PacketType.PUBLISH)
+    _, start = read_varint(written, 0, len(written))
+    return written[start:]
+
+
+def decoded_properties(encoded: bytes) -> dict[str, Any]:
+    """The reverse of `application_properties`."""
+    whole = write_varint(len(encoded)) + encoded
+    return dict(read_properties(whole, 0, len(whole), PacketType.PUBLISH)[0])

@@ -1,0 +1,509 @@
+"""One client's session: its subscriptions, what is on its way to it, and what it has sent of QoS 2. No I/O, no clock.
+
+MQTT 5, sections 4.1 (session state), 4.3 (QoS flows), 4.4 (delivery retry), 4.6 (order) and 4.9 (flow control).
+
+Deliveries of QoS 1 and 2 are either in flight (sent, not acknowledged; at most a window of them) or queued behind, in
+the order in which they came. Nothing is sent twice on one connection; on the next one, what is in flight is sent
+again with the packet identifier it had. Bytes for the client go into `out`, which is None while it is away; a session
+that has something to send puts itself into `dirty`, the list of those that the broker flushes.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from broker.native.counters import Counters
+from broker.native.message import DUP, PUBLISH, Delivery, Grant, Message
+from broker.native.options import BrokerOptions
+from broker.packets import MalformedPacket, Will
+from broker.reason import ReasonCode
+
+if TYPE_CHECKING:
+    from broker.native.connection import Connection
+
+_PUBREL = b"\x62\x02"
+_PUBREL_NOT_FOUND = b"\x62\x03"
+_NEVER = 0xFFFF_FFFF
+
+
+class Journal(Protocol):
+    """Keeps the deliveries of sessions that outlive a crash."""
+
+    def put(self, session: "Session", packet_id: int, delivery: Delivery, *, sent: bool) -> None: ...
+
+    def release(self, session: "Session", packet_id: int, seq: int) -> None:
+        """Keep only that the PUBREC of a delivery of QoS 2 has come."""
+        ...
+
+    def delete(self, session: "Session", seq: int) -> None: ...
+
+    def when_safe(self, callback: Callable[[], None]) -> None:
+        """Call back when all of the above is on disk."""
+        ...
+
+    def proceed(self, session: "Session", seq: int) -> None:
+        """Call the session's `proceed` with `seq` when all of the above is on disk."""
+        ...
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all sessions have in common."""
+
+    options: BrokerOptions
+    counters: Counters
+    dirty: "list[Session]"
+    queued_bytes: int = 0
+    """Of the deliveries queued in all sessions."""
+
+
+class Receipt:
+    """A message of QoS 2 that the client has sent and not released. `code` is what became of it, None while unknown."""
+
+    __slots__ = ("_waiters", "code")
+
+    def __init__(self) -> None:
+        self.code: ReasonCode | None = None
+        self._waiters: list[Callable[[ReasonCode], None]] = []
+
+    def settle(self, code: ReasonCode) -> None:
+        self.code = code
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter(code)
+
+    def when_settled(self, waiter: Callable[[ReasonCode], None]) -> None:
+        if self.code is None:
+            self._waiters.append(waiter)
+        else:
+            waiter(self.code)
+
+
+class Session:
+    """What is known of a client, while it is connected and, when it asked for that, between its connections."""
+
+    __slots__ = (
+        "_aliases",
+        "_inflight_bytes",
+        "_last_id",
+        "_queue",
+        "_queue_bytes",
+        "_queued_ids",
+        "_safe_seq",
+        "_shared",
+        "address",
+        "alias_maximum",
+        "clean_start",
+        "client_id",
+        "congested",
+        "connected_at",
+        "connection",
+        "expires_at",
+        "expiry_s",
+        "inflight",
+        "journal",
+        "keepalive_s",
+        "last_seq",
+        "maximum_packet_size",
+        "mqtt5",
+        "on_due",
+        "out",
+        "overflowed",
+        "protocol",
+        "received",
+        "released",
+        "slot",
+        "special",
+        "subscriptions",
+        "username",
+        "will",
+        "will_at",
+        "window",
+    )
+
+    def __init__(self, client_id: str, username: str, shared: Shared, journal: Journal | None = None) -> None:
+        self.client_id = client_id
+        self.username = username
+        self.journal = journal
+        self._shared = shared
+        # The connection there is, or was
+        self.connection: Connection | None = None
+        self.out: list[bytes] | None = None
+        self.congested = False
+        self.protocol = 4
+        self.mqtt5 = False
+        self.clean_start = True
+        self.keepalive_s = 0
+        self.address = ""
+        self.connected_at: datetime | None = None
+        self.window = shared.options.max_inflight
+        self.alias_maximum = 0
+        self.maximum_packet_size = 0
+        self.special = False
+        """Needs packets made for it alone: a maximum packet size or topic aliases were agreed on."""
+        # The session state
+        self.subscriptions: dict[str, Grant] = {}
+        self.inflight: dict[int, Delivery] = {}
+        self.released: dict[int, int] = {}
+        """Packet identifiers whose PUBREC has come and whose PUBCOMP has not, with their number in the journal."""
+        self.received: dict[int, Receipt] = {}
+        self.will: Will | None = None
+        self.expiry_s = 0
+        # Deadlines, when away
+        self.on_due: Callable[[Session, float], float | None] | None = None
+        self.slot = 0
+        self.expires_at: float | None = None
+        self.will_at: float | None = None
+        self.overflowed = False
+        self.last_seq = 0
+        self._safe_seq = 0
+        self._last_id = 0
+        self._inflight_bytes = 0
+        self._queue: deque[tuple[int, Delivery]] | None = None
+        self._queued_ids: set[int] = set()
+        self._queue_bytes = 0
+        self._aliases: dict[bytes, bytes] = {}
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue) if self._queue else 0
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._queue_bytes
+
+    @property
+    def durable(self) -> bool:
+        """Whether it outlives its connection."""
+        return self.expiry_s > 0
+
+    @property
+    def can_take(self) -> bool:
+        """Whether a delivery would be sent at once."""
+        return (
+            self.out is not None
+            and not self.congested
+            and not self._queue
+            and len(self.inflight) + len(self.released) < self.window
+            and self._inflight_bytes < self._shared.options.max_queued_bytes
+        )
+
+    def has_room(self, message: Message) -> bool:
+        """Whether a delivery would be kept without another one giving way."""
+        options, size = self._shared.options, message.size
+        return (
+            self.queued < options.max_queued
+            and self._queue_bytes + size <= options.max_queued_bytes
+            and self._shared.queued_bytes + size <= options.max_queued_bytes_in_all
+        )
+
+    def due(self, now: float) -> float | None:
+        """The wheel's: see `broker.native.wheel.Timed`."""
+        return self.on_due(self, now) if self.on_due is not None else None
+
+    # --- the connection
+
+    def attach(self, connection: "Connection", *, window: int, alias_maximum: int, maximum_packet_size: int) -> None:
+        """The client is there, with what it and we agreed on. Call `resume` when it has its CONNACK."""
+        self.connection = connection
+        self.out = []
+        self.congested = False
+        self.window = max(1, min(window, self._shared.options.max_inflight))
+        self.alias_maximum = alias_maximum
+        self.maximum_packet_size = maximum_packet_size
+        self.special = alias_maximum > 0 or maximum_packet_size > 0
+        self._aliases = {}
+
+    def detach(self) -> None:
+        """The client is gone; what it was sent and did not acknowledge stays in flight."""
+        self.connection = None
+        self.out = None
+        self.congested = False
+        self._aliases = {}
+
+    def resume(self, now: float) -> None:
+        """Send again what was not acknowledged, in the order it was first sent [MQTT-4.4.0-1], [MQTT-4.6.0-1]."""
+        for packet_id, delivery in list(self.inflight.items()):
+            self._send(packet_id, delivery, now, dup=DUP)
+        for packet_id in self.released:
+            self.emit(_PUBREL + packet_id.to_bytes(2, "big"))
+        self.pump(now)
+
+    def emit(self, data: bytes) -> None:
+        """Bytes for the client, if it is there."""
+        if self.out is not None:
+            if not self.out:
+                self._shared.dirty.append(self)
+            self.out.append(data)
+
+    # --- deliveries
+
+    def deliver(self, message: Message, grant: Grant, now: float, *, retained: bool = False) -> bool:
+        """Send a message or let it wait; False when it was dropped, or nobody is there and it is of QoS 0.
+
+        `retained`: it was kept from before, so it goes with RETAIN set [MQTT-3.3.1-8].
+        """
+        if grant.no_local and message.sender is self:  # [MQTT-3.8.3-3]
+            return False
+        qos = grant.qos if grant.qos < message.qos else message.qos  # [MQTT-3.8.4-8]
+        retain = retained or (message.retain and grant.retain_as_published)  # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+        if not qos:
+            if self.out is None:
+                return False
+            if self.congested:
+                self._shared.counters.dropped_slow += 1
+                return False
+            return self._pack(message, PUBLISH | retain, b"", grant.identifiers, now)
+        if qos == 1 and grant.plain and not retain and self.journal is None:
+            delivery = message.once
+            if delivery is None:
+                delivery = message.once = Delivery(message, 1)
+        else:
+            delivery = Delivery(message, qos, retain=retain, identifiers=grant.identifiers, group=grant.group)
+            if self.journal is not None:
+                self.last_seq += 1
+                delivery.seq = self.last_seq
+                if qos == 2:  # sent only when its packet identifier is on disk, or a crash could use that for another
+                    return self._enqueue(delivery, now)
+        if self.can_take:
+            packet_id = self._next_id()
+            self.inflight[packet_id] = delivery
+            self._inflight_bytes += message.size
+            if self.journal is not None:
+                self.journal.put(self, packet_id, delivery, sent=True)
+            return self._send(packet_id, delivery, now)
+        return self._enqueue(delivery, now)
+
+    def pump(self, now: float) -> None:
+        """Send what is queued, as far as it may go."""
+        queue, options = self._queue, self._shared.options
+        if not queue or self.out is None or self.congested:
+            return
+        while (
+            queue
+            and len(self.inflight) + len(self.released) < self.window  # [MQTT-3.3.4-9]
+            and self._inflight_bytes < options.max_queued_bytes
+        ):
+            packet_id, delivery = queue[0]
+            if delivery.qos == 2 and delivery.seq > self._safe_seq:
+                return
+            queue.popleft()
+            self._left_queue(packet_id, delivery)
+            if delivery.message.is_expired(now):
+                self._shared.counters.expired += 1
+                self._forget(delivery)
+                continue
+            self.inflight[packet_id] = delivery
+            self._inflight_bytes += delivery.message.size
+            if self.journal is not None:
+                self.journal.put(self, packet_id, delivery, sent=True)
+            self._send(packet_id, delivery, now)
+
+    def proceed(self, seq: int, now: float) -> None:
+        """Deliveries of QoS 2 up to this number are on disk: they may be sent."""
+        self._safe_seq = max(self._safe_seq, seq)
+        self.pump(now)
+
+    def restore(self, packet_id: int, delivery: Delivery, *, sent: bool) -> None:
+        """A delivery read from disk, in the order of its number."""
+        self.last_seq = self._safe_seq = max(self.last_seq, delivery.seq)
+        self._last_id = packet_id
+        if sent:
+            self.inflight[packet_id] = delivery
+            self._inflight_bytes += delivery.message.size
+        else:
+            self._into_queue(packet_id, delivery)
+
+    def restore_released(self, packet_id: int, seq: int) -> None:
+        """A PUBREC read from disk."""
+        self.last_seq = max(self.last_seq, seq)
+        self.released[packet_id] = seq
+
+    def puback(self, packet_id: int) -> None:
+        """A delivery of QoS 1 is over, whatever its reason code says; `pump` sends the next one."""
+        delivery = self.inflight.get(packet_id)
+        if delivery is None:
+            return
+        if delivery.qos != 1:
+            raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a PUBACK for a PUBLISH of QoS 2")
+        del self.inflight[packet_id]
+        self._inflight_bytes -= delivery.message.size
+        self._forget(delivery)
+
+    def pubrec(self, packet_id: int, reason: int, now: float) -> None:
+        """The client has a message of QoS 2, or refuses it."""
+        delivery = self.inflight.get(packet_id)
+        if delivery is None:
+            if packet_id in self.released:
+                self.emit(_PUBREL + packet_id.to_bytes(2, "big"))
+            elif self.mqtt5:
+                self.emit(_PUBREL_NOT_FOUND + packet_id.to_bytes(2, "big") + b"\x92")
+            else:  # before MQTT 5 there is no other answer, and without one the client would ask for ever
+                self.emit(_PUBREL + packet_id.to_bytes(2, "big"))
+            return
+        if delivery.qos != 2:
+            raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a PUBREC for a PUBLISH of QoS 1")
+        del self.inflight[packet_id]
+        self._inflight_bytes -= delivery.message.size
+        if reason >= 0x80:
+            self._forget(delivery)
+            self.pump(now)
+            return
+        self.released[packet_id] = delivery.seq  # [MQTT-4.3.3-5]: the message itself is not needed any more
+        release = _PUBREL + packet_id.to_bytes(2, "big")
+        if self.journal is None or not delivery.seq:
+            self.emit(release)
+            return
+        self.journal.release(self, packet_id, delivery.seq)
+        self.journal.when_safe(lambda: self.emit(release) if packet_id in self.released else None)
+
+    def pubcomp(self, packet_id: int, now: float) -> None:
+        """A delivery of QoS 2 is over."""
+        seq = self.released.pop(packet_id, None)
+        if seq and self.journal is not None:
+            self.journal.delete(self, seq)
+        self.pump(now)
+
+    def hand_back(self, now: float) -> None:
+        """Give what came by a shared subscription to another member of it, if there is one [MQTT-4.8.2-4]."""
+        for packet_id, delivery in list(self.inflight.items()):
+            if delivery.group and delivery.qos == 1 and delivery.group.pass_on(delivery.message, self, now):
+                del self.inflight[packet_id]
+                self._inflight_bytes -= delivery.message.size
+                self._forget(delivery)
+        if self._queue and any(delivery.group for _, delivery in self._queue):
+            waiting, self._queue = self._queue, deque()
+            for packet_id, delivery in waiting:
+                if delivery.group and delivery.group.pass_on(delivery.message, self, now):
+                    self._left_queue(packet_id, delivery)
+                    self._forget(delivery)
+                else:
+                    self._queue.append((packet_id, delivery))
+
+    def drop_queued(self, unwanted: Callable[[str], bool]) -> None:
+        """Forget queued and unacknowledged deliveries on topics that the client may not have any more."""
+        for packet_id, delivery in list(self.inflight.items()):
+            if unwanted(delivery.message.topic_name):
+                del self.inflight[packet_id]
+                self._inflight_bytes -= delivery.message.size
+                self._forget(delivery)
+        kept: deque[tuple[int, Delivery]] = deque()
+        for packet_id, delivery in self._queue or ():
+            if unwanted(delivery.message.topic_name):
+                self._left_queue(packet_id, delivery)
+                self._forget(delivery)
+            else:
+                kept.append((packet_id, delivery))
+        self._queue = kept or None
+
+    def waiting(self) -> Iterator[Delivery]:
+        """What the client has not acknowledged, and what is queued behind."""
+        yield from self.inflight.values()
+        for _, delivery in self._queue or ():
+            yield delivery
+
+    def end(self) -> None:
+        """The session is over: nothing of it counts any more. What is on disk of it is for the caller to delete."""
+        self._shared.queued_bytes -= self._queue_bytes
+        self._queue, self._queue_bytes = None, 0
+        self._queued_ids.clear()
+        self.inflight.clear()
+        self.released.clear()
+        self._inflight_bytes = 0
+
+    def _enqueue(self, delivery: Delivery, now: float) -> bool:
+        if not self._make_room(delivery.message):
+            return False
+        packet_id = self._next_id()
+        self._into_queue(packet_id, delivery)
+        if self.journal is not None:
+            self.journal.put(self, packet_id, delivery, sent=False)
+            if delivery.qos == 2:
+                self.journal.proceed(self, delivery.seq)
+        return True
+
+    def _make_room(self, message: Message) -> bool:
+        """Whether there is room, after what `queue_full` says."""
+        if self.has_room(message):
+            return True
+        shared, policy = self._shared, self._shared.options.queue_full
+        if policy == "drop_oldest":
+            while self._queue and not self.has_room(message):
+                packet_id, oldest = self._queue.popleft()
+                self._left_queue(packet_id, oldest)
+                self._forget(oldest)
+                shared.counters.dropped_queue += 1
+            if self.has_room(message):
+                return True
+        elif policy == "disconnect" and not self.overflowed:
+            self.overflowed = True
+            shared.dirty.append(self)
+        shared.counters.dropped_queue += 1
+        return False
+
+    def _into_queue(self, packet_id: int, delivery: Delivery) -> None:
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append((packet_id, delivery))
+        self._queued_ids.add(packet_id)
+        self._queue_bytes += delivery.message.size
+        self._shared.queued_bytes += delivery.message.size
+
+    def _left_queue(self, packet_id: int, delivery: Delivery) -> None:
+        self._queued_ids.discard(packet_id)
+        self._queue_bytes -= delivery.message.size
+        self._shared.queued_bytes -= delivery.message.size
+
+    def _forget(self, delivery: Delivery) -> None:
+        if delivery.seq and self.journal is not None:
+            self.journal.delete(self, delivery.seq)
+
+    def _next_id(self) -> int:
+        """A packet identifier not in use [MQTT-2.2.1-3]: windows and queues are bounded, so there is one."""
+        packet_id = self._last_id % 0xFFFF + 1
+        while packet_id in self.inflight or packet_id in self._queued_ids or packet_id in self.released:
+            packet_id = packet_id % 0xFFFF + 1
+        self._last_id = packet_id
+        return packet_id
+
+    def _send(self, packet_id: int, delivery: Delivery, now: float, *, dup: int = 0) -> bool:
+        first = PUBLISH | dup | delivery.qos << 1 | delivery.retain
+        wire_id = packet_id.to_bytes(2, "big")
+        if self._pack(delivery.message, first, wire_id, delivery.identifiers, now):
+            return True
+        del self.inflight[packet_id]  # too large for the client: as if it had been delivered [MQTT-3.1.2-25]
+        self._inflight_bytes -= delivery.message.size
+        self._forget(delivery)
+        return False
+
+    def _pack(self, message: Message, first: int, wire_id: bytes, identifiers: bytes, now: float) -> bool:
+        """Put a PUBLISH into `out`; False when it is larger than the client takes [MQTT-3.1.2-24]."""
+        out = self.out
+        if out is None:
+            return False
+        if not self.mqtt5 or not (self.special or identifiers or message.expires_at is not None):
+            head, tail = message.form(first, mqtt5=self.mqtt5)
+            if not out:
+                self._shared.dirty.append(self)
+            out += (head, wire_id, tail)
+            return True
+        topic, fresh = message.topic, b""
+        if self.alias_maximum:
+            alias = self._aliases.get(topic)
+            if alias is not None:
+                topic = b"\0\0"
+            elif len(self._aliases) < self.alias_maximum:  # [MQTT-3.1.2-26]
+                alias = fresh = b"\x23" + (len(self._aliases) + 1).to_bytes(2, "big")
+            identifiers = (alias or b"") + identifiers
+        head, tail = message.form_for(first, topic, identifiers, now)
+        if self.maximum_packet_size and len(head) + len(wire_id) + len(tail) > self.maximum_packet_size:
+            self._shared.counters.dropped_large += 1
+            return False
+        if fresh:
+            self._aliases[message.topic] = fresh
+        if not out:
+            self._shared.dirty.append(self)
+        out += (head, wire_id, tail)
+        return True
