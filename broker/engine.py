@@ -152,6 +152,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def tls_port(self) -> int | None:
+        """The TLS port really listened on, or None when there is no such listener."""
+        ...
+
+    @property
     def ws_port(self) -> int | None:
         """The WebSocket port really listened on, or None when there is no such listener."""
         ...

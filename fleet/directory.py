@@ -17,8 +17,14 @@ class Directory:
         """Read all of it from the database; not when it changes here meanwhile: then the next reading is the one."""
         changes = self._changes
         disabled = dict(await DeviceRow.all().values_list("id", "disabled"))
-        if changes == self._changes:
+        if changes == self._changes and disabled != self._disabled:
+            self._changes += 1
             self._disabled = disabled
+
+    @property
+    def version(self) -> int:
+        """Another number after each change of what is in here."""
+        return self._changes
 
     def put(self, device_id: str, *, disabled: bool) -> None:
         self._changes += 1

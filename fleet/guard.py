@@ -23,7 +23,7 @@ _FILTER_LEVELS_LIMIT = 16  # the deepest channel has three levels below the root
 
 
 class DeviceGuard:
-    """Implements broker.Guard for devices."""
+    """Implements broker.VersionedGuard for devices."""
 
     def __init__(self, *, credentials: Credentials, directory: Directory) -> None:
         self._credentials = credentials
@@ -50,6 +50,11 @@ class DeviceGuard:
         if request.will_topic is not None:
             return self.publish(request.client_id, device_id, request.will_topic)
         return ReasonCode.SUCCESS
+
+    @property
+    def rules_version(self) -> int:
+        """What `publish` answers holds until a device comes, goes, or is disabled."""
+        return self._directory.version
 
     def publish(self, client_id: str, username: str, topic: str) -> ReasonCode:
         """Only uplink channels below the device's own root, and only while it is not disabled."""

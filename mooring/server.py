@@ -9,15 +9,15 @@ import json
 import logging
 import os
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from broker.amqtt_engine import AmqttEngine, AmqttOptions
+from broker.engine import Engine
 from broker.errors import ListenError as BrokerListenError
+from broker.errors import PersistenceError
 from fleet.errors import SetupError
 from fleet.fleet import Fleet
 from fleet.options import FleetOptions
@@ -30,8 +30,9 @@ from gateway.links.embedded import EmbeddedLink
 from gateway.links.external import ExternalLink, ExternalOptions
 from gateway.links.http import HttpLink, HttpOptions
 from mooring import __version__
+from mooring.engine import make_engine
 from mooring.errors import StartError
-from mooring.settings import BrokerSettings, Settings
+from mooring.settings import Settings
 from mooring.signals import stop_on_signals
 from mooring.store import open_store
 from web.app import WebServer
@@ -62,7 +63,7 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
-        self._engine: AmqttEngine | None = None
+        self._engine: Engine | None = None
         self._web: WebServer | None = None
         self._device_http_port = settings.device_http.port or _free_port(settings.device_http.host)
 
@@ -164,19 +165,7 @@ class Server:
                 device_api,
             ]
         link = EmbeddedLink()
-        self._engine = link.engine = AmqttEngine(
-            AmqttOptions(
-                host=broker.host,
-                port=broker.port,
-                ws_port=broker.ws_port,
-                tls_port=broker.tls_port if broker.tls_cert else None,
-                tls=_tls(broker),
-                max_connections=broker.max_connections,
-            ),
-            guard=self.fleet.guard,
-            sink=link.sink,
-            taps=[link],
-        )
+        self._engine = link.engine = make_engine(self._settings, guard=self.fleet.guard, link=link)
         return [link, device_api]
 
     async def _make_first_administrator(self) -> None:
@@ -258,7 +247,7 @@ def _told_in_one_line(settings: Settings) -> Iterator[None]:
         reason = os.strerror(error.errno).lower()
         message = f"cannot listen on {http.host}:{http.port}: {reason}; set MOORING_DEVICE_HTTP__PORT"
         raise StartError(message) from error
-    except (SetupError, JournalError) as error:
+    except (SetupError, JournalError, PersistenceError) as error:
         raise StartError(str(error)) from error
 
 
@@ -267,18 +256,6 @@ def _journal_options(settings: Settings) -> JournalOptions:
         synchronous="FULL" if settings.journal.synchronous == "full" else "NORMAL",
         limit_bytes=settings.journal.limit_mib * 1024 * 1024,
     )
-
-
-def _tls(broker: BrokerSettings) -> ssl.SSLContext | None:
-    if broker.tls_cert is None or broker.tls_key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(broker.tls_cert, broker.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"broker.tls_cert and broker.tls_key cannot be used: {error}") from error
-    return context
 
 
 def _reachable(host: str) -> str:

@@ -30,7 +30,10 @@ class Section(BaseModel):
 class BrokerSettings(Section):
     """The MQTT broker: embedded, or one of yours."""
 
-    engine: Literal["amqtt", "external"] = Field("amqtt", description="`amqtt` runs embedded; `external` uses `url`")
+    engine: Literal["native", "amqtt", "external"] = Field(
+        "native",
+        description="`native`: embedded, MQTT 3.1, 3.1.1 and 5; `amqtt`: embedded, MQTT 3.1.1; `external` uses `url`",
+    )
     host: str = Field("127.0.0.1", description="Address the embedded broker listens on")
     port: Port = Field(1883, description="MQTT over TCP; 0 picks a free port")
     tls_port: Port = Field(8883, description="MQTT over TLS; off without a certificate")
@@ -38,6 +41,12 @@ class BrokerSettings(Section):
     tls_key: Path | None = Field(None, description="PEM file: its private key")
     ws_port: Port | None = Field(8083, description="MQTT over WebSocket; unset (empty) for none")
     max_connections: int = Field(20_000, ge=1, description="Connections accepted at once")
+    persistence: bool = Field(
+        True, description="`native` keeps sessions, what waits for them and retained messages in `{data_dir}/broker`"
+    )
+    max_publishes_per_s: int = Field(
+        0, ge=0, description="Messages a second of one client of `native`; a faster one is slowed down; 0: no limit"
+    )
     url: SecretStr | None = Field(None, description="External broker, `mqtt://user:password@host:1883`")
     client_id: str = Field(
         "", description="Name of this process's session there; empty: `mooring-` and the host's name"

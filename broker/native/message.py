@@ -28,7 +28,7 @@ class Message:
     message of our own. Not frozen: one is made per message.
     """
 
-    __slots__ = ("_form", "_head", "_tail", "once", "payload", "qos", "sender", "topic")
+    __slots__ = ("_form", "_head", "_tail", "once", "payload", "qos", "sender", "size", "topic")
 
     properties = b""
     """The application's properties, encoded, without the message expiry."""
@@ -44,6 +44,8 @@ class Message:
         self.payload = payload
         self.qos = qos
         self.sender = sender
+        self.size = len(topic) + len(payload)
+        """In bytes, as far as bounds count it."""
         self.once: Delivery | None = None  # the delivery of QoS 1 that all plain subscriptions share
         self._form = 0x32 if head else 0
         self._head = head
@@ -52,11 +54,6 @@ class Message:
     @property
     def topic_name(self) -> str:
         return str(self.topic[2:], "utf-8")
-
-    @property
-    def size(self) -> int:
-        """In bytes, as far as bounds count it."""
-        return len(self.topic) + len(self.payload) + len(self.properties)
 
     def form(self, first: int, *, mqtt5: bool) -> tuple[bytes, bytes]:
         """Head and tail of the packet with this first byte, without expiry and subscription identifiers."""
@@ -99,6 +96,7 @@ class RichMessage(Message):
         retain: bool = False,
     ) -> None:
         super().__init__(topic, payload, qos, sender)
+        self.size += len(properties)
         self.properties = properties
         self.expires_at = expires_at
         self.retain = retain

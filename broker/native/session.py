@@ -260,6 +260,16 @@ class Session:
             delivery = message.once
             if delivery is None:
                 delivery = message.once = Delivery(message, 1)
+            out = self.out
+            if out is not None and not self.special and message.expires_at is None and self.can_take:
+                packet_id = self._next_id()
+                self.inflight[packet_id] = delivery
+                self._inflight_bytes += message.size
+                head, tail = message.form(0x32, mqtt5=self.mqtt5)
+                if not out:
+                    self._shared.dirty.append(self)
+                out += (head, packet_id.to_bytes(2, "big"), tail)
+                return True
         else:
             delivery = Delivery(message, qos, retain=retain, identifiers=grant.identifiers, group=grant.group)
             if self.journal is not None:

@@ -1,4 +1,4 @@
-"""What holds for every link, whatever the protocol: one suite over memory, embedded broker, Mosquitto and HTTP."""
+"""What holds for every link, whatever the protocol: one suite over memory, both engines, Mosquitto and HTTP."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,9 @@ import aiohttp
 import aiomqtt
 import pytest
 
+from broker import Broker, BrokerOptions
 from broker.amqtt_engine import AmqttEngine, AmqttOptions
-from broker.engine import ConnectRequest
+from broker.engine import ConnectRequest, Engine
 from broker.reason import ReasonCode
 from gateway.link import TAKEN, Done, Downlink, Link, Outcome, Uplink
 from gateway.links.embedded import EmbeddedLink
@@ -185,17 +186,24 @@ class MqttRig(Rig):
         await super().close()
 
 
-class EmbeddedRig(MqttRig):
+class NativeRig(MqttRig):
     def __init__(self, recorder: Recorder) -> None:
         super().__init__(recorder)
         self.link: EmbeddedLink = EmbeddedLink()
-        engine = AmqttEngine(AmqttOptions(port=0), guard=AllowAll(), sink=self.link.sink, taps=[self.link])
-        self.link.engine = engine
+        self.link.engine = self.engine()
+
+    def engine(self) -> Engine:
+        return Broker(BrokerOptions(port=0), guard=AllowAll(), sink=self.link.sink, taps=[self.link])
 
     async def open(self) -> None:
         await super().open()
         assert self.link.engine is not None
         self.port = self.link.engine.port
+
+
+class AmqttRig(NativeRig):
+    def engine(self) -> Engine:
+        return AmqttEngine(AmqttOptions(port=0), guard=AllowAll(), sink=self.link.sink, taps=[self.link])
 
 
 class ExternalRig(MqttRig):
@@ -301,8 +309,10 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     made: Rig
     if request.param == "memory":
         made = MemoryRig(recorder)
-    elif request.param == "embedded":
-        made = EmbeddedRig(recorder)
+    elif request.param == "native":
+        made = NativeRig(recorder)
+    elif request.param == "amqtt":
+        made = AmqttRig(recorder)
     elif request.param == "external":
         made = ExternalRig(recorder, request.getfixturevalue("broker"))
     else:
@@ -316,7 +326,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
 
 pytestmark = pytest.mark.parametrize(
     "rig",
-    ["memory", "embedded", pytest.param("external", marks=pytest.mark.servers), "http"],
+    ["memory", "native", "amqtt", pytest.param("external", marks=pytest.mark.servers), "http"],
     indirect=True,
 )
 
