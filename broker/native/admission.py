@@ -85,7 +85,7 @@ def first_packet(connection: "Connection", first: int, data: bytes, start: int, 
     connection.connect = packet
     connection.username = packet.username or ""
     connection.tell_why = packet.properties.get("request_problem_information", 1) == 1
-    if not hub.connect_allowed(monotonic()):
+    if not hub.gate.connect_allowed(monotonic()):
         hub.counters.rate_refused += 1
         _refuse(connection, ReasonCode.CONNECTION_RATE_EXCEEDED)
         return
@@ -213,7 +213,7 @@ async def _after_step(connection: "Connection", exchange: Exchange, packet: Conn
         return
     if step.reason.is_error:  # [MQTT-4.12.0-4]
         username, address = connection.username, connection.address
-        connection.hub.tell("refused", request.client_id, username, "connect", address, step.reason)
+        connection.hub.hooks.tell("refused", request.client_id, username, "connect", address, step.reason)
         _refuse(connection, step.reason)
         return
     exchange.finished = True
@@ -239,19 +239,19 @@ async def _ask(
     hub = connection.hub
     username, client_id = connection.username, request.client_id
     action, target = "connect", connection.address
-    code = await hub.may_connect(request)
+    code = await hub.hooks.may_connect(request)
     if not code.is_error and packet.will is not None:
         action, target = "publish", packet.will.topic
-        code = hub.may_will(client_id, username, target)
+        code = hub.hooks.may_will(client_id, username, target)
     if code.is_error:
-        hub.tell("refused", client_id, username, action, target, code)
+        hub.hooks.tell("refused", client_id, username, action, target, code)
         _refuse(connection, code)
         return
-    unwanted = await hub.revoked(client_id, username) if not packet.clean_start else set()
+    unwanted = await hub.sessions.revoked(client_id, username) if not packet.clean_start else set()
     if connection.ended:  # kicked, or gone, while the Guard thought
         return
-    if not hub.make_room(client_id, username):
-        hub.tell("refused", client_id, username, "connect", connection.address, ReasonCode.QUOTA_EXCEEDED)
+    if not hub.sessions.make_room(client_id, username):
+        hub.hooks.tell("refused", client_id, username, "connect", connection.address, ReasonCode.QUOTA_EXCEEDED)
         _refuse(connection, ReasonCode.QUOTA_EXCEEDED)
         return
     _enter(connection, packet, client_id, unwanted, extra)
@@ -269,11 +269,13 @@ def _enter(
     if not mqtt5:
         asked_s = 0 if packet.clean_start else options.session_expiry_s
     expiry_s = min(asked_s, options.session_expiry_s)
-    session, present = hub.take_over(client_id, connection.username, clean=packet.clean_start, unwanted=unwanted)
+    session, present = hub.sessions.take_over(
+        client_id, connection.username, clean=packet.clean_start, unwanted=unwanted
+    )
     session.protocol, session.mqtt5 = packet.protocol, mqtt5
     session.clean_start, session.keepalive_s, session.address = packet.clean_start, keepalive_s, connection.address
     session.will = packet.will
-    hub.attach(
+    hub.sessions.attach(
         connection,
         session,
         expiry_s=expiry_s,
@@ -300,5 +302,5 @@ def _enter(
     present_flag = present and packet.protocol != MQTT_3_1
     connection.accept(session, Connack(session_present=present_flag, properties=properties), keepalive_s=keepalive_s)
     hub.counters.connects += 1
-    hub.tell("connected", hub.info(session))
+    hub.hooks.tell("connected", hub.sessions.info(session))
     session.resume(monotonic())

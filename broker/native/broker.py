@@ -78,7 +78,7 @@ class Broker:
                 auth_methods=self._auth_methods,
                 keeper=keeper,
             )
-            hub.restore()
+            hub.sessions.restore()
             listeners = Listeners(hub)
             await listeners.open()
         except BaseException:
@@ -99,13 +99,13 @@ class Broker:
             return
         if self._system is not None:
             self._system.cancel()
-        hub.draining = True
+        hub.gate.closed = True
         listeners.close()
-        for connection in list(hub.connections):
+        for connection in list(hub.gate.connections):
             connection.end("server shutting down", ReasonCode.SERVER_SHUTTING_DOWN)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(hub.deserted(), _STOP_S)
-        for connection in list(hub.connections):
+            await asyncio.wait_for(hub.gate.deserted(), _STOP_S)
+        for connection in list(hub.gate.connections):
             connection.abort()
         hub.stop()
         if keeper is not None:
@@ -153,12 +153,12 @@ class Broker:
 
     async def kick(self, username: str, reason: ReasonCode = ReasonCode.ADMINISTRATIVE_ACTION) -> int:
         """Drop every connection and forget every session of a user name; returns how many there were."""
-        return self._running()[0].kick(username, reason)
+        return self._running()[0].sessions.kick(username, reason)
 
     def sessions(self) -> list[SessionInfo]:
         """All sessions, connected or kept."""
         hub = self._running()[0]
-        return [hub.info(session) for session in hub.sessions.values()]
+        return [hub.sessions.info(session) for session in hub.sessions]
 
     def topics(self, prefix: str = "", *, limit: int = 1000) -> list[TopicInfo]:
         """The topics in use that begin with `prefix`, in order: those published to lately and those retained."""

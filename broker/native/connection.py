@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=options.max_outgoing_bytes)
         if hasattr(transport, "max_size"):  # asyncio's own takes 256 KiB a read; before a CONNECT nobody gets that
             transport.max_size = min(transport.max_size, options.max_connect_bytes)
-        if not self.hub.enter(self):
+        if not self.hub.gate.enter(self):
             self.end("too many connections", cut=True)
             return
         self.hub.wheel.set(self, self._heard_at + options.connect_timeout_s)
@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
         self.hub.wheel.clear(self)
-        self.hub.leave(self)
+        self.hub.gate.leave(self)
         self.hub.wake()
 
     # --- life
@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
             elif not cut:
                 self.hub.flush_session(session)
         if session is not None:
-            self.hub.detach(self, session, words, with_will=with_will)
+            self.hub.sessions.detach(self, session, words, with_will=with_will)
         self._rest = b""
         if self.transport is not None:
             if cut:
@@ -535,7 +535,7 @@ class Connection(asyncio.Protocol):
         """Note the time, and drop what was learned under other rules."""
         hub = self.hub
         now = monotonic()
-        version = hub.rules_version
+        version = hub.hooks.rules_version
         if self._rules_version != version or self._lanes_epoch != hub.router.epoch or version < 0:
             self._rules_version = version
             self._lanes_epoch = hub.router.epoch

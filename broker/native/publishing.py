@@ -40,7 +40,7 @@ class Outcome:
 def open_lane(connection: "Connection", session: Session, wire: bytes) -> Route | None:
     """The route of a topic that the client may publish to; None when it may not. Raises MalformedPacket."""
     name = topic_name(wire, connection.hub)
-    if connection.hub.may_publish(session, name).is_error:
+    if connection.hub.hooks.may_publish(session, name).is_error:
         return None
     return connection.hub.router.route(wire)
 
@@ -124,7 +124,7 @@ def publish(
     name = topic_name(wire, hub)
     if packet.qos == 2 and (known := session.received.get(packet_id)) is not None:  # [MQTT-4.3.3-10]
         return Outcome(entry, awaited=known)
-    code = hub.may_publish(session, name)
+    code = hub.hooks.may_publish(session, name)
     if code.is_error:
         return Outcome(_refused(connection, entry, code))
     properties = application_properties(packet.properties) if packet.properties else b""
@@ -147,7 +147,7 @@ def publish(
         if len(session.received) >= hub.options.max_undone:
             raise MalformedPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many messages that are not released")
         receipt = session.received[packet_id] = Receipt()
-        hub.keep_session(session)
+        hub.sessions.keep(session)
     if packet.retain and not hub.retain(name, Retained(message, session.client_id, session.username)):
         entry = _refused(connection, entry, ReasonCode.QUOTA_EXCEEDED)
         if receipt is not None and connection.mqtt5:

@@ -61,7 +61,7 @@ def _pubrel(hub: "Hub", session: Session, packet: Pubrel) -> None:
     wire_id = packet.packet_id.to_bytes(2, "big")
     if packet.packet_id in session.received:
         del session.received[packet.packet_id]
-        hub.keep_session(session)
+        hub.sessions.keep(session)
         hub.when_safe_for(session, lambda: session.emit(b"\x70\x02" + wire_id))
     elif session.mqtt5:
         session.emit(b"\x70\x03" + wire_id + b"\x92")  # PACKET_IDENTIFIER_NOT_FOUND
@@ -82,7 +82,7 @@ async def _subscribe(connection: "Connection", session: Session, packet: Subscri
             return
         if code.is_error:
             hub.counters.refused_subscribes += 1
-            hub.tell("refused", session.client_id, session.username, "subscribe", asked.topic_filter, code)
+            hub.hooks.tell("refused", session.client_id, session.username, "subscribe", asked.topic_filter, code)
             reasons.append(code if session.mqtt5 else _FAILURE_3)
             continue
         grant = Grant(
@@ -92,11 +92,11 @@ async def _subscribe(connection: "Connection", session: Session, packet: Subscri
             identifiers=wire_identifier,
         )
         is_new = asked.topic_filter not in session.subscriptions
-        hub.subscribe(session, asked.topic_filter, grant)
+        hub.sessions.subscribe(session, asked.topic_filter, grant)
         taken.append((asked, grant, is_new))
         reasons.append(asked.qos)  # [MQTT-3.9.3-2]
     if taken:
-        hub.keep_session(session)
+        hub.sessions.keep(session)
         await hub.safe_for(session)
         if connection.ended:
             return
@@ -108,8 +108,8 @@ async def _subscribe(connection: "Connection", session: Session, packet: Subscri
     session.emit(encode(answer, session.protocol))
     for asked, grant, is_new in taken:
         if session.subscriptions.get(asked.topic_filter) is grant:  # not replaced or removed meanwhile
-            hub.send_retained(session, asked, grant, is_new=is_new)
-            hub.tell("subscribed", session.client_id, session.username, asked.topic_filter)
+            hub.sessions.send_retained(session, asked, grant, is_new=is_new)
+            hub.hooks.tell("subscribed", session.client_id, session.username, asked.topic_filter)
 
 
 async def _may_subscribe(hub: "Hub", session: Session, asked: Subscription) -> ReasonCode:
@@ -128,7 +128,7 @@ async def _may_subscribe(hub: "Hub", session: Session, asked: Subscription) -> R
         return ReasonCode.NOT_AUTHORIZED
     if asked.topic_filter not in session.subscriptions and len(session.subscriptions) >= options.max_subscriptions:
         return ReasonCode.QUOTA_EXCEEDED
-    return await hub.may_subscribe(session, topic_filter)
+    return await hub.hooks.may_subscribe(session.client_id, session.username, topic_filter)
 
 
 def _unsubscribe(connection: "Connection", session: Session, packet: Unsubscribe) -> None:
@@ -136,10 +136,10 @@ def _unsubscribe(connection: "Connection", session: Session, packet: Unsubscribe
     hub = connection.hub
     reasons = []
     for topic_filter in packet.topic_filters:
-        there = hub.unsubscribe(session, topic_filter)
+        there = hub.sessions.unsubscribe(session, topic_filter)
         reasons.append(int(ReasonCode.SUCCESS if there else ReasonCode.NO_SUBSCRIPTION_EXISTED))
     answer = Unsuback(packet_id=packet.packet_id, reasons=reasons if session.mqtt5 else [])
-    hub.keep_session(session)
+    hub.sessions.keep(session)
     hub.when_safe_for(session, lambda: session.emit(encode(answer, session.protocol)))
 
 

@@ -216,7 +216,7 @@ class Store:
 
         A loop that is busy gives the GIL away at every turn, but takes it back before the thread has woken up; and as
         long as its turns are shorter than the switch interval (5 ms), the thread never gets to ask for it. Measured
-        with turns of 0.6 ms: 1 to 2 s a time, and a commit needs it several times.
+        with turns of 0.1 to 0.6 ms, for 100,000 deliveries: 0.5 to 0.9 s with this, 0.9 to 17 s without.
         """
         self._yielding = None
         if self._running is not None:
