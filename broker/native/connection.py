@@ -1,34 +1,22 @@
-"""One client's connection: bytes in, packets acted on, bytes out.
+"""One client's connection, from its first byte to its last: coming, going, waiting, and being made to wait.
 
-This is the hot path, and what makes it fast is that nothing is done per message that can be done per read. A read
-may hold hundreds of packets. The loop in `_parse` goes through all of them without a task, an await, a queue or a
-log line; what they cause is gathered (bytes in the sessions' `out`, messages in one batch for the sink, one joined
-acknowledgement) and goes out once. Within a read, publishers mostly repeat themselves: the same topic, the same
-size. So the beginning of the last PUBLISH (header, length, topic: `_memo`) is kept and compared with the next one.
-If it is the same, length, topic, permission and subscribers are known already; and a run of such packets of QoS 0
-goes to plain subscribers as the one piece of bytes in which it came.
-
-Whatever is rare (QoS 2, properties, RETAIN, SUBSCRIBE, AUTH …) leaves the loop for `broker.native.publishing` and
-`broker.native.requests`; the CONNECT is in `broker.native.admission`. Where the Guard must be waited for, the client
-is not read from meanwhile.
+What its packets mean is elsewhere: `admission` (the CONNECT), `reading` (the hot path), `owing` (acknowledgements).
+Whatever ends a connection calls `end`, once, at once and without waiting: taking over and kicking must not depend on
+a peer that does not read.
 """
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Coroutine, Sequence
-from enum import IntFlag
-from functools import partial
+from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from broker.engine import Publish
-from broker.native import admission, publishing, requests
-from broker.native.message import Message
-from broker.native.owed import Batch
-from broker.native.router import Route
+from broker.native import admission
+from broker.native.block import Block
+from broker.native.owing import Owing
+from broker.native.reading import Reader
 from broker.native.session import Session
-from broker.packets import MQTT_5, Connack, Connect, Disconnect, MalformedPacket, check_first_byte, encode, frame
+from broker.packets import MQTT_5, Connack, Connect, Disconnect, MalformedPacket, encode, frame
 from broker.packets.properties import Properties
 from broker.reason import ReasonCode
 
@@ -37,12 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_NO_MEMO = b"\xff\xff"  # begins no packet
-_PUBLISH = 0x30
-_PLAIN = (0x30, 0x32)  # QoS 0 and 1, neither DUP nor RETAIN
-_PINGREQ, _PINGRESP = b"\xc0\x00", b"\xd0\x00"
-_PUBACK = b"\x40\x02"
-_LANES_LIMIT = 256  # topics of one client whose routes are remembered
 _KEEPALIVE_GRACE = 1.5  # [MQTT-3.1.2-22]; 3.1.1: [MQTT-3.1.2-24]
 _CLOSING_S = 2.0  # for the last bytes to go out
 NO_CONNECT = "no CONNECT in time"
@@ -62,49 +44,28 @@ class Transport(Protocol):
     def get_extra_info(self, name: str, default: Any = None) -> Any: ...
 
 
-class Block(IntFlag):
-    """Why a client is not read from."""
-
-    GUARD = 1
-    """The Guard is thinking."""
-    UNDONE = 2
-    """Too many of its messages are not acknowledged."""
-    RATE = 4
-    """It sends too fast."""
-    UNREAD = 8
-    """It does not read."""
-
-
 class Connection(asyncio.Protocol):
     """A client's connection. `session` is set once it was let in; `username` as soon as it has said it."""
 
     __slots__ = (
-        "_blocks",
-        "_heard_at",
         "_keepalive_s",
-        "_lanes",
-        "_lanes_epoch",
-        "_memo",
         "_need",
-        "_owed",
+        "_reader",
         "_rest",
-        "_route",
-        "_rules_version",
-        "_span",
         "_task",
         "_tokens",
         "_tokens_at",
-        "_unacked",
-        "_undone",
-        "_undone_bytes",
         "_unread_since",
         "address",
         "aliases",
+        "blocked",
         "connect",
         "ended",
         "exchange",
+        "heard_at",
         "hub",
         "mqtt5",
+        "owing",
         "session",
         "slot",
         "tell_why",
@@ -129,22 +90,14 @@ class Connection(asyncio.Protocol):
         """Why it ended, in words; empty while it lives."""
         self.slot = 0
         self._task: asyncio.Task[None] | None = None
-        self._blocks = Block(0)
+        self.blocked = Block(0)
         self._rest: bytes | bytearray = b""
         self._need = 0  # bytes that `_rest` must have before it is looked at again
-        self._heard_at = 0.0
+        self.heard_at = 0.0
         self._keepalive_s = 0.0
         self._unread_since = 0.0
-        self._memo = _NO_MEMO
-        self._span = 0
-        self._route: Route | None = None
-        self._lanes: dict[bytes, Route] = {}
-        self._lanes_epoch = -1
-        self._rules_version = -1
-        self._owed: deque[Batch] | None = None
-        self._undone = 0  # messages not acknowledged, as far as the sink or the disk has to say so
-        self._unacked = 0  # those of QoS 1 and 2 among them
-        self._undone_bytes = 0
+        self.owing = Owing(self)
+        self._reader = Reader(self)
         self._tokens = 0.0
         self._tokens_at = 0.0
         self.aliases: dict[int, bytes] = {}
@@ -153,7 +106,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        self._heard_at = monotonic()
+        self.heard_at = monotonic()
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else "local"
         options = self.hub.options
@@ -163,7 +116,7 @@ class Connection(asyncio.Protocol):
         if not self.hub.gate.enter(self):
             self.end("too many connections", cut=True)
             return
-        self.hub.wheel.set(self, self._heard_at + options.connect_timeout_s)
+        self.hub.wheel.set(self, self.heard_at + options.connect_timeout_s)
 
     def data_received(self, data: bytes) -> None:
         hub = self.hub
@@ -177,7 +130,7 @@ class Connection(asyncio.Protocol):
                 return
             data = bytes(self._rest + data)
             self._rest = b""
-        if self._blocks or self.ended:
+        if self.blocked or self.ended:
             self._rest = b"" if self.ended else data
             return
         self._work(data)
@@ -191,7 +144,7 @@ class Connection(asyncio.Protocol):
         self._unread_since = monotonic()
         if self.session is not None:
             self.session.congested = True
-        self._block(Block.UNREAD)
+        self.block(Block.UNREAD)
         self.hub.wheel.set(self, self._unread_since + self.hub.options.write_timeout_s)
 
     def resume_writing(self) -> None:
@@ -200,7 +153,7 @@ class Connection(asyncio.Protocol):
             self.session.congested = False
             self.session.pump(monotonic())
             self.hub.wake()
-        self._unblock(Block.UNREAD)
+        self.unblock(Block.UNREAD)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.ended:
@@ -226,14 +179,14 @@ class Connection(asyncio.Protocol):
                 return None
             return self._unread_since + options.write_timeout_s
         if self.session is None:
-            if now - self._heard_at < options.connect_timeout_s:
-                return self._heard_at + options.connect_timeout_s
+            if now - self.heard_at < options.connect_timeout_s:
+                return self.heard_at + options.connect_timeout_s
             self.hub.counters.refused_connections += 1
             self.end(NO_CONNECT)
             return None
-        if self._blocks:  # we are what keeps it silent
-            self._heard_at = now
-        deadline = self._heard_at + self._keepalive_s
+        if self.blocked:  # we are what keeps it silent
+            self.heard_at = now
+        deadline = self.heard_at + self._keepalive_s
         if now < deadline:
             return deadline
         self.end("keep-alive expired", ReasonCode.KEEP_ALIVE_TIMEOUT)  # [MQTT-3.1.2-22]
@@ -291,8 +244,8 @@ class Connection(asyncio.Protocol):
         self.session = session
         self.connect = None
         self._keepalive_s = keepalive_s * _KEEPALIVE_GRACE
-        self._heard_at = monotonic()
-        self.hub.wheel.set(self, self._heard_at + self._keepalive_s)
+        self.heard_at = monotonic()
+        self.hub.wheel.set(self, self.heard_at + self._keepalive_s)
         transport = self.transport
         if transport is not None and hasattr(transport, "max_size"):
             transport.max_size = 256 * 1024
@@ -304,14 +257,14 @@ class Connection(asyncio.Protocol):
 
     def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do what must wait for the Guard; the client is not read from until it is done."""
-        self._block(Block.GUARD)
+        self.block(Block.GUARD)
         self._task = self.hub.loop.create_task(self._guarded(work), name=f"{name} {self.address}")
 
     def fault(self, fault: MalformedPacket) -> None:
         """The peer sent what MQTT forbids: say so where it can be said, and close [MQTT-4.13.1-1]."""
         self.hub.counters.protocol_errors += 1
         logger.debug("%s %.70r: %s", self.address, self.username, fault.detail)
-        if self.session is None and self.connect is None:
+        if self.session is None:
             admission.answer_malformed(self, fault)
         self.end(fault.reason.words, fault.reason, detail=fault.detail)
 
@@ -324,7 +277,7 @@ class Connection(asyncio.Protocol):
             logger.exception("%s %.70r: the connection failed here", self.address, self.username)
             self.end("unspecified error", ReasonCode.UNSPECIFIED_ERROR)
         self._task = None
-        self._unblock(Block.GUARD)
+        self.unblock(Block.GUARD)
         self.hub.wake()
 
     def _disconnect(self, reason: ReasonCode, detail: str) -> bytes:
@@ -342,16 +295,16 @@ class Connection(asyncio.Protocol):
             self.hub.counters.bytes_sent += len(data)
             self.transport.write(data)
 
-    def _block(self, why: Block) -> None:
-        if not self._blocks and self.transport is not None and not self.transport.is_closing():
+    def block(self, why: Block) -> None:
+        if not self.blocked and self.transport is not None and not self.transport.is_closing():
             self.transport.pause_reading()
-        self._blocks |= why
+        self.blocked |= why
 
-    def _unblock(self, why: Block) -> None:
-        if not self._blocks:
+    def unblock(self, why: Block) -> None:
+        if not self.blocked:
             return
-        self._blocks &= ~why
-        if self._blocks or self.ended or self.transport is None or self.transport.is_closing():
+        self.blocked &= ~why
+        if self.blocked or self.ended or self.transport is None or self.transport.is_closing():
             return
         self.transport.resume_reading()
         if self._rest:
@@ -367,7 +320,7 @@ class Connection(asyncio.Protocol):
             if self.session is None:
                 self._first(data)
                 return
-            while self._parse(data, self.session) and not self._blocks and not self.ended:
+            while self._reader.parse(data, self.session) and not self.blocked and not self.ended:
                 data, self._rest = bytes(self._rest), b""
         except MalformedPacket as fault:
             self.fault(fault)
@@ -381,293 +334,21 @@ class Connection(asyncio.Protocol):
         admission.check_first_packet(self, data)
         found = frame(data, 0, limit)
         if found is None:
-            self._keep(data, 0)
+            self.keep(data, 0)
             return
         first, start, end = found
         self._rest = data[end:]
         admission.first_packet(self, first, data, start, end)
 
-    def _parse(self, data: bytes, session: Session) -> bool:
-        """Act on every whole packet in `data`, keep the rest; whether there was no room for more messages.
-
-        The hot path: see the top of this module.
-        """
-        hub = self.hub
-        now = self._heard()
-        sink = hub.sink
-        mqtt5 = self.mqtt5
-        memo, span, route = self._memo, self._span, self._route
-        offset, size = 0, len(data)
-        journaled = hub.journaled
-        entries: list[bytes] = []  # the acknowledgements owed, empty ones for QoS 0 where there is a sink
-        batch: list[Publish] = []  # for the sink
-        rare: list[tuple[int, publishing.Outcome]] = []  # what is not as simple as the rest, by its place in `entries`
-        messages = unacked = 0
-        room = hub.options.max_undone - self._undone if sink is not None else size
-        quota = hub.options.max_undone - self._unacked if mqtt5 else size
-        full = False
-        try:
-            while size - offset >= 2:
-                if data.startswith(memo, offset):
-                    end = offset + span
-                    if end > size:
-                        break
-                    first = data[offset]
-                else:
-                    if data.startswith(_PUBACK, offset):
-                        if size - offset < 4:
-                            break
-                        session.puback(_packet_id(data[offset + 2 : offset + 4]))
-                        offset += 4
-                        continue
-                    if data.startswith(_PINGREQ, offset):
-                        session.emit(_PINGRESP)  # [MQTT-3.12.4-1]
-                        offset += 2
-                        continue
-                    check_first_byte(data[offset], session.protocol)
-                    found = frame(data, offset, hub.options.max_packet_bytes)
-                    if found is None:
-                        break
-                    first, start, end = found
-                    if first & 0xF0 != _PUBLISH:
-                        offset = end
-                        if entries:  # it may end the connection: what came before it is acknowledged first
-                            self._owe(session, entries, rare, batch, unacked, journaled=journaled != hub.journaled)
-                            entries, rare, batch = [], [], []
-                            journaled, unacked = hub.journaled, 0
-                            room = hub.options.max_undone - self._undone if sink is not None else size
-                            quota = hub.options.max_undone - self._unacked if mqtt5 else size
-                            if self.ended:
-                                break
-                        requests.act(self, session, first, data, start, end, now)
-                        if self._blocks or self.ended:
-                            break
-                        continue
-                    route = self._memorize(session, first, data, offset, start, end) if first in _PLAIN else None
-                    if route is not None:
-                        memo, span = self._memo, self._span
-                if len(entries) >= room:
-                    full = True
-                    break
-                if route is None:
-                    memo = _NO_MEMO
-                    if first & 0x06:
-                        unacked += 1
-                        if unacked > quota:
-                            raise MalformedPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "beyond the Receive Maximum")
-                    outcome = publishing.publish(self, session, first, data, start, end, now)
-                    if outcome.message is not None and sink is not None:
-                        batch.append(outcome.message)
-                    rare.append((len(entries), outcome))
-                    entries.append(outcome.entry)
-                    messages += 1
-                    offset = end
-                    if self.ended:
-                        break
-                    continue
-                at = offset + len(memo)
-                if first == 0x30:
-                    run = end
-                    while data.startswith(memo, run) and run + span <= size:
-                        run += span
-                    if sink is not None:
-                        run = min(run, offset + (room - len(entries)) * span)
-                        for body in range(at, run, span):
-                            batch.append(
-                                Publish(
-                                    topic=route.name,
-                                    payload=data[body : body + end - at],
-                                    client_id=session.client_id,
-                                    username=session.username,
-                                )
-                            )
-                            entries.append(b"")
-                    messages += (run - offset) // span
-                    publishing.forward(hub, session, route, data[offset:run], span, len(memo), now)
-                    offset = run
-                    if self.ended:
-                        break
-                    continue
-                # QoS 1 without properties, RETAIN or DUP
-                body = at + 2
-                if mqtt5:
-                    if data[body]:
-                        self._memo = memo = _NO_MEMO
-                        continue
-                    body += 1
-                    unacked += 1
-                    if unacked > quota:
-                        raise MalformedPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "beyond the Receive Maximum")
-                wire_id = data[at : at + 2]
-                if wire_id == b"\0\0":
-                    raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a packet identifier of 0")  # [MQTT-2.2.1-3]
-                payload = data[body:end]
-                hub.deliver(route, Message(route.wire, payload, 1, session, b"" if mqtt5 else memo), now)
-                entries.append(_PUBACK + wire_id)
-                if sink is not None:
-                    batch.append(
-                        Publish(
-                            topic=route.name,
-                            payload=payload,
-                            qos=1,
-                            client_id=session.client_id,
-                            username=session.username,
-                        )
-                    )
-                messages += 1
-                offset = end
-                if self.ended:
-                    break
-        finally:
-            if offset < size and not self.ended:
-                self._keep(data, offset)
-            if session.queued:
-                session.pump(now)
-            if messages:
-                hub.counters.messages_received += messages
-                if entries:
-                    self._owe(session, entries, rare, batch, unacked, journaled=journaled != hub.journaled)
-                if hub.options.max_publishes_per_s:
-                    self._throttle(messages, now)
-        return full
-
-    def _heard(self) -> float:
-        """Note the time, and drop what was learned under other rules."""
-        hub = self.hub
-        now = monotonic()
-        version = hub.hooks.rules_version
-        if self._rules_version != version or self._lanes_epoch != hub.router.epoch or version < 0:
-            self._rules_version = version
-            self._lanes_epoch = hub.router.epoch
-            self._lanes.clear()
-            self._memo = _NO_MEMO
-        self._heard_at = now
-        return now
-
-    def _memorize(self, session: Session, first: int, data: bytes, offset: int, start: int, end: int) -> Route | None:
-        """The route of a PUBLISH that looks plain so far, and its beginning for the next ones; None if it is not plain.
-
-        Plain: the Guard allows it, and says for how long that holds; without properties.
-        """
-        at = start + 2 + (data[start] << 8 | data[start + 1]) if end - start >= 2 else end + 1
-        after = at + 2 if first == 0x32 else at
-        if after + self.mqtt5 > end or (self.mqtt5 and data[after]):
-            return None
-        wire = data[start:at]
-        route = self._lanes.get(wire)
-        if route is None:
-            if self._rules_version < 0:
-                return None
-            route = publishing.open_lane(self, session, wire)
-            if route is None:
-                return None
-            if len(self._lanes) >= _LANES_LIMIT:
-                self._lanes.clear()
-            self._lanes[wire] = route
-        self._memo = data[offset : at + 1] if self.mqtt5 and first == 0x30 else data[offset:at]
-        self._span = end - offset
-        self._route = route
-        return route
-
-    def _keep(self, data: bytes, offset: int) -> None:
+    def keep(self, data: bytes, offset: int) -> None:
         """What is left of a read: the beginning of a packet, or packets that must wait."""
         self._rest = data[offset:]
         self._need = 0
         limit = self.hub.options.max_packet_bytes if self.session is not None else self.hub.options.max_connect_bytes
-        if not self._blocks and len(self._rest) >= 5:
+        if not self.blocked and len(self._rest) >= 5:
             self._need = _declared(self._rest, limit)
 
-    # --- acknowledging
-
-    def _owe(
-        self,
-        session: Session,
-        entries: list[bytes],
-        rare: list[tuple[int, publishing.Outcome]],
-        batch: list[Publish],
-        unacked: int,
-        *,
-        journaled: bool,
-    ) -> None:
-        """Acknowledge what one read held, now or when it is safe."""
-        hub = self.hub
-        if not batch and not journaled and not rare and not self._owed:
-            session.emit(b"".join(entries))
-            return
-        fixed = frozenset(place for place, outcome in rare if outcome.message is None) if batch else None
-        owed = Batch(entries, fixed, sum(len(each.payload) for each in batch), unacked)
-        owed.waits = 1 + bool(batch) + journaled
-        for place, outcome in rare:
-            if outcome.receipt is not None:
-                owed.receipts.append((place, outcome.receipt))
-            if outcome.awaited is not None:
-                owed.waits += 1
-                outcome.awaited.when_settled(partial(self._came_again, owed, place))
-        if self._owed is None:
-            self._owed = deque()
-        self._owed.append(owed)
-        self._undone += len(entries)
-        self._undone_bytes += owed.bytes
-        self._unacked += unacked
-        if batch and hub.sink is not None:
-            try:
-                hub.sink(batch, partial(self._taken, owed))
-            except Exception:
-                logger.exception("the sink failed on messages of %.70r", session.username)
-                self._taken(owed, [ReasonCode.UNSPECIFIED_ERROR] * len(batch))
-        if journaled:
-            hub.when_safe(partial(self._safe, owed))
-        self._safe(owed)
-        if self._owed and not self.ended and (self._is_full() or hub.behind):
-            self._block(Block.UNDONE)
-
-    def _is_full(self) -> bool:
-        options = self.hub.options
-        return self._undone >= options.max_undone or self._undone_bytes >= options.max_undone_bytes
-
-    def _came_again(self, owed: Batch, place: int, code: ReasonCode) -> None:
-        owed.awaited[place] = code
-        self._safe(owed)
-
-    def _taken(self, owed: Batch, codes: Sequence[ReasonCode]) -> None:
-        """The sink's `done`."""
-        if owed.fixed is None or len(codes) != len(owed.entries) - len(owed.fixed):
-            raise ValueError("one code per message, in their order")
-        owed.codes = codes
-        self._safe(owed)
-
-    def _safe(self, owed: Batch) -> None:
-        """One less to wait for. Settles the messages even when the connection is gone: the session may be back."""
-        owed.waits -= 1
-        if owed.waits:
-            return
-        ended = owed.settle()
-        session = self.session
-        if session is not None:
-            for packet_id in ended:
-                session.received.pop(packet_id, None)
-            self._release(session)
-
-    def _release(self, session: Session) -> None:
-        """Send the acknowledgements whose turn has come."""
-        queue = self._owed
-        while queue and not queue[0].waits:
-            owed = queue.popleft()
-            self._undone -= len(owed.entries)
-            self._undone_bytes -= owed.bytes
-            self._unacked -= owed.unacked
-            if self.ended:
-                continue
-            out, why = owed.acknowledgements(mqtt5=self.mqtt5, tell_why=self.tell_why)
-            if out:
-                session.emit(out)
-            if why is not None:
-                self.end(why.words)
-        if self._blocks & Block.UNDONE and not self._is_full():
-            self._unblock(Block.UNDONE)
-        self.hub.wake()
-
-    def _throttle(self, messages: int, now: float) -> None:
+    def throttle(self, messages: int, now: float) -> None:
         """Stop reading from a client that sends faster than it may, until it is on time again."""
         rate = self.hub.options.max_publishes_per_s
         self._tokens = min(rate, self._tokens + (now - self._tokens_at) * rate) if self._tokens_at else float(rate)
@@ -675,15 +356,8 @@ class Connection(asyncio.Protocol):
         self._tokens -= messages
         if self._tokens < 0 and not self.ended:
             self.hub.counters.throttled += 1
-            self._block(Block.RATE)
-            self.hub.loop.call_later(-self._tokens / rate, self._unblock, Block.RATE)
-
-
-def _packet_id(wire_id: bytes) -> int:
-    packet_id = wire_id[0] << 8 | wire_id[1]
-    if not packet_id:
-        raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a packet identifier of 0")  # [MQTT-2.2.1-3]
-    return packet_id
+            self.block(Block.RATE)
+            self.hub.loop.call_later(-self._tokens / rate, self.unblock, Block.RATE)
 
 
 def _declared(rest: bytes | bytearray, limit: int) -> int:

@@ -8,15 +8,12 @@ again with the packet identifier it had. Bytes for the client go into `out`, whi
 that has something to send puts itself into `dirty`, the list of those that the broker flushes.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from broker.native.counters import Counters
 from broker.native.message import DUP, PUBLISH, Delivery, Grant, Message
-from broker.native.options import BrokerOptions
+from broker.native.queue import DeliveryQueue, Shared
 from broker.packets import MalformedPacket, Will
 from broker.reason import ReasonCode
 
@@ -46,17 +43,6 @@ class Journal(Protocol):
     def proceed(self, session: "Session", seq: int) -> None:
         """Call the session's `proceed` with `seq` when all of the above is on disk."""
         ...
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all sessions have in common."""
-
-    options: BrokerOptions
-    counters: Counters
-    dirty: "list[Session]"
-    queued_bytes: int = 0
-    """Of the deliveries queued in all sessions."""
 
 
 class Receipt:
@@ -89,8 +75,6 @@ class Session:
         "_inflight_bytes",
         "_last_id",
         "_queue",
-        "_queue_bytes",
-        "_queued_ids",
         "_safe_seq",
         "_shared",
         "address",
@@ -161,18 +145,16 @@ class Session:
         self._safe_seq = 0
         self._last_id = 0
         self._inflight_bytes = 0
-        self._queue: deque[tuple[int, Delivery]] | None = None
-        self._queued_ids: set[int] = set()
-        self._queue_bytes = 0
+        self._queue = DeliveryQueue(shared)
         self._aliases: dict[bytes, bytes] = {}
 
     @property
     def queued(self) -> int:
-        return len(self._queue) if self._queue else 0
+        return len(self._queue)
 
     @property
     def queued_bytes(self) -> int:
-        return self._queue_bytes
+        return self._queue.bytes
 
     @property
     def durable(self) -> bool:
@@ -185,19 +167,14 @@ class Session:
         return (
             self.out is not None
             and not self.congested
-            and not self._queue
+            and not self._queue.bytes
             and len(self.inflight) + len(self.released) < self.window
             and self._inflight_bytes < self._shared.options.max_queued_bytes
         )
 
     def has_room(self, message: Message) -> bool:
         """Whether a delivery would be kept without another one giving way."""
-        options, size = self._shared.options, message.size
-        return (
-            self.queued < options.max_queued
-            and self._queue_bytes + size <= options.max_queued_bytes
-            and self._shared.queued_bytes + size <= options.max_queued_bytes_in_all
-        )
+        return self._queue.has_room(message)
 
     def due(self, now: float) -> float | None:
         """The wheel's: see `broker.native.wheel.Timed`."""
@@ -279,8 +256,7 @@ class Session:
                     return self._enqueue(delivery, now)
         if self.can_take:
             packet_id = self._next_id()
-            self.inflight[packet_id] = delivery
-            self._inflight_bytes += message.size
+            self._fly(packet_id, delivery)
             if self.journal is not None:
                 self.journal.put(self, packet_id, delivery, sent=True)
             return self._send(packet_id, delivery, now)
@@ -288,25 +264,23 @@ class Session:
 
     def pump(self, now: float) -> None:
         """Send what is queued, as far as it may go."""
-        queue, options = self._queue, self._shared.options
-        if not queue or self.out is None or self.congested:
+        queue, limit_bytes = self._queue, self._shared.options.max_queued_bytes
+        if self.out is None or self.congested:
             return
         while (
-            queue
+            (first := queue.first()) is not None
             and len(self.inflight) + len(self.released) < self.window  # [MQTT-3.3.4-9]
-            and self._inflight_bytes < options.max_queued_bytes
+            and self._inflight_bytes < limit_bytes
         ):
-            packet_id, delivery = queue[0]
+            packet_id, delivery = first
             if delivery.qos == 2 and delivery.seq > self._safe_seq:
                 return
-            queue.popleft()
-            self._left_queue(packet_id, delivery)
+            queue.pop()
             if delivery.message.is_expired(now):
                 self._shared.counters.expired += 1
                 self._forget(delivery)
                 continue
-            self.inflight[packet_id] = delivery
-            self._inflight_bytes += delivery.message.size
+            self._fly(packet_id, delivery)
             if self.journal is not None:
                 self.journal.put(self, packet_id, delivery, sent=True)
             self._send(packet_id, delivery, now)
@@ -321,10 +295,9 @@ class Session:
         self.last_seq = self._safe_seq = max(self.last_seq, delivery.seq)
         self._last_id = packet_id
         if sent:
-            self.inflight[packet_id] = delivery
-            self._inflight_bytes += delivery.message.size
+            self._fly(packet_id, delivery)
         else:
-            self._into_queue(packet_id, delivery)
+            self._queue.push(packet_id, delivery)
 
     def restore_released(self, packet_id: int, seq: int) -> None:
         """A PUBREC read from disk."""
@@ -338,8 +311,7 @@ class Session:
             return
         if delivery.qos != 1:
             raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a PUBACK for a PUBLISH of QoS 2")
-        del self.inflight[packet_id]
-        self._inflight_bytes -= delivery.message.size
+        self._land(packet_id)
         self._forget(delivery)
 
     def pubrec(self, packet_id: int, reason: int, now: float) -> None:
@@ -355,8 +327,7 @@ class Session:
             return
         if delivery.qos != 2:
             raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a PUBREC for a PUBLISH of QoS 1")
-        del self.inflight[packet_id]
-        self._inflight_bytes -= delivery.message.size
+        self._land(packet_id)
         if reason >= 0x80:
             self._forget(delivery)
             self.pump(now)
@@ -378,47 +349,28 @@ class Session:
 
     def hand_back(self, now: float) -> None:
         """Give what came by a shared subscription to another member of it, if there is one [MQTT-4.8.2-4]."""
-        for packet_id, delivery in list(self.inflight.items()):
-            if delivery.group and delivery.qos == 1 and delivery.group.pass_on(delivery.message, self, now):
-                del self.inflight[packet_id]
-                self._inflight_bytes -= delivery.message.size
-                self._forget(delivery)
-        if self._queue and any(delivery.group for _, delivery in self._queue):
-            waiting, self._queue = self._queue, deque()
-            for packet_id, delivery in waiting:
-                if delivery.group and delivery.group.pass_on(delivery.message, self, now):
-                    self._left_queue(packet_id, delivery)
-                    self._forget(delivery)
-                else:
-                    self._queue.append((packet_id, delivery))
 
-    def drop_queued(self, unwanted: Callable[[str], bool]) -> None:
-        """Forget queued and unacknowledged deliveries on topics that the client may not have any more."""
-        for packet_id, delivery in list(self.inflight.items()):
-            if unwanted(delivery.message.topic_name):
-                del self.inflight[packet_id]
-                self._inflight_bytes -= delivery.message.size
-                self._forget(delivery)
-        kept: deque[tuple[int, Delivery]] = deque()
-        for packet_id, delivery in self._queue or ():
-            if unwanted(delivery.message.topic_name):
-                self._left_queue(packet_id, delivery)
-                self._forget(delivery)
-            else:
-                kept.append((packet_id, delivery))
-        self._queue = kept or None
+        def passed_on(delivery: Delivery) -> bool:
+            return delivery.group is not None and delivery.group.pass_on(delivery.message, self, now)
+
+        self._take_back(lambda delivery: delivery.qos == 1 and passed_on(delivery), passed_on)
+
+    def drop_unwanted(self, unwanted: Callable[[str], bool]) -> None:
+        """Forget deliveries on topics that the client may not have any more."""
+
+        def is_unwanted(delivery: Delivery) -> bool:
+            return unwanted(delivery.message.topic_name)
+
+        self._take_back(is_unwanted, is_unwanted)
 
     def waiting(self) -> Iterator[Delivery]:
         """What the client has not acknowledged, and what is queued behind."""
         yield from self.inflight.values()
-        for _, delivery in self._queue or ():
-            yield delivery
+        yield from self._queue
 
     def end(self) -> None:
         """The session is over: nothing of it counts any more. What is on disk of it is for the caller to delete."""
-        self._shared.queued_bytes -= self._queue_bytes
-        self._queue, self._queue_bytes = None, 0
-        self._queued_ids.clear()
+        self._queue.clear()
         self.inflight.clear()
         self.released.clear()
         self._inflight_bytes = 0
@@ -427,7 +379,7 @@ class Session:
         if not self._make_room(delivery.message):
             return False
         packet_id = self._next_id()
-        self._into_queue(packet_id, delivery)
+        self._queue.push(packet_id, delivery)
         if self.journal is not None:
             self.journal.put(self, packet_id, delivery, sent=False)
             if delivery.qos == 2:
@@ -441,9 +393,7 @@ class Session:
         shared, policy = self._shared, self._shared.options.queue_full
         if policy == "drop_oldest":
             while self._queue and not self.has_room(message):
-                packet_id, oldest = self._queue.popleft()
-                self._left_queue(packet_id, oldest)
-                self._forget(oldest)
+                self._forget(self._queue.pop()[1])
                 shared.counters.dropped_queue += 1
             if self.has_room(message):
                 return True
@@ -453,18 +403,21 @@ class Session:
         shared.counters.dropped_queue += 1
         return False
 
-    def _into_queue(self, packet_id: int, delivery: Delivery) -> None:
-        if self._queue is None:
-            self._queue = deque()
-        self._queue.append((packet_id, delivery))
-        self._queued_ids.add(packet_id)
-        self._queue_bytes += delivery.message.size
-        self._shared.queued_bytes += delivery.message.size
+    def _fly(self, packet_id: int, delivery: Delivery) -> None:
+        self.inflight[packet_id] = delivery
+        self._inflight_bytes += delivery.message.size
 
-    def _left_queue(self, packet_id: int, delivery: Delivery) -> None:
-        self._queued_ids.discard(packet_id)
-        self._queue_bytes -= delivery.message.size
-        self._shared.queued_bytes -= delivery.message.size
+    def _land(self, packet_id: int) -> None:
+        self._inflight_bytes -= self.inflight.pop(packet_id).message.size
+
+    def _take_back(self, flying: Callable[[Delivery], bool], queued: Callable[[Delivery], bool]) -> None:
+        """Forget what is in flight, and what is queued, as the two say."""
+        for packet_id, delivery in list(self.inflight.items()):
+            if flying(delivery):
+                self._land(packet_id)
+                self._forget(delivery)
+        for delivery in self._queue.take(queued):
+            self._forget(delivery)
 
     def _forget(self, delivery: Delivery) -> None:
         if delivery.seq and self.journal is not None:
@@ -472,8 +425,8 @@ class Session:
 
     def _next_id(self) -> int:
         """A packet identifier not in use [MQTT-2.2.1-3]: windows and queues are bounded, so there is one."""
-        packet_id = self._last_id % 0xFFFF + 1
-        while packet_id in self.inflight or packet_id in self._queued_ids or packet_id in self.released:
+        packet_id, queue = self._last_id % 0xFFFF + 1, self._queue
+        while packet_id in self.inflight or packet_id in self.released or (queue.bytes and packet_id in queue):
             packet_id = packet_id % 0xFFFF + 1
         self._last_id = packet_id
         return packet_id
@@ -483,8 +436,7 @@ class Session:
         wire_id = packet_id.to_bytes(2, "big")
         if self._pack(delivery.message, first, wire_id, delivery.identifiers, now):
             return True
-        del self.inflight[packet_id]  # too large for the client: as if it had been delivered [MQTT-3.1.2-25]
-        self._inflight_bytes -= delivery.message.size
+        self._land(packet_id)  # too large for the client: as if it had been delivered [MQTT-3.1.2-25]
         self._forget(delivery)
         return False
 

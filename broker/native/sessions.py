@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from broker.engine import Publish, SessionInfo
 from broker.native.keeping import Keeper
 from broker.native.message import Grant
-from broker.native.session import Session, Shared
+from broker.native.queue import Shared
+from broker.native.session import Session
 from broker.native.shared import split_shared
 from broker.packets import Subscription, Will
 from broker.reason import ReasonCode
@@ -89,7 +90,7 @@ class Sessions:
             self.unsubscribe(old, topic_filter)
         if unwanted:
             allowed = set(self._topics_of(old))
-            old.drop_queued(lambda topic: topic not in allowed)
+            old.drop_unwanted(lambda topic: topic not in allowed)
         return old, True  # [MQTT-3.1.2-5]
 
     async def revoked(self, client_id: str, username: str) -> set[str]:

@@ -1,0 +1,123 @@
+"""When a connection sends the acknowledgements it owes, and when it must stop reading because it owes too many."""
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from broker.engine import Publish
+from broker.native.block import Block
+from broker.native.owed import Batch
+from broker.native.publishing import Outcome
+from broker.native.session import Session
+from broker.reason import ReasonCode
+
+if TYPE_CHECKING:
+    from broker.native.connection import Connection
+
+logger = logging.getLogger(__name__)
+
+
+class Owing:
+    """The batches of one connection that are not acknowledged."""
+
+    __slots__ = ("_batches", "_bytes", "_connection", "unacked", "undone")
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._batches: deque[Batch] | None = None
+        self._bytes = 0
+        self.undone = 0
+        """Messages not acknowledged, as far as the sink or the disk has to say so."""
+        self.unacked = 0
+        """Those of QoS 1 and 2 among them."""
+
+    def owe(
+        self,
+        session: Session,
+        entries: list[bytes],
+        rare: list[tuple[int, Outcome]],
+        batch: list[Publish],
+        unacked: int,
+        *,
+        journaled: bool,
+    ) -> None:
+        """Acknowledge what one read held, now or when it is safe."""
+        connection = self._connection
+        hub = connection.hub
+        if not batch and not journaled and not rare and not self._batches:
+            session.emit(b"".join(entries))
+            return
+        fixed = frozenset(place for place, outcome in rare if outcome.message is None) if batch else None
+        owed = Batch(entries, fixed, sum(len(each.payload) for each in batch), unacked)
+        owed.waits = 1 + bool(batch) + journaled
+        for place, outcome in rare:
+            if outcome.receipt is not None:
+                owed.receipts.append((place, outcome.receipt))
+            if outcome.awaited is not None:
+                owed.waits += 1
+                outcome.awaited.when_settled(partial(self._came_again, owed, place))
+        if self._batches is None:
+            self._batches = deque()
+        self._batches.append(owed)
+        self.undone += len(entries)
+        self._bytes += owed.bytes
+        self.unacked += unacked
+        if batch and hub.sink is not None:
+            try:
+                hub.sink(batch, partial(self._taken, owed))
+            except Exception:
+                logger.exception("the sink failed on messages of %.70r", session.username)
+                self._taken(owed, [ReasonCode.UNSPECIFIED_ERROR] * len(batch))
+        if journaled:
+            hub.when_safe(partial(self._safe, owed))
+        self._safe(owed)
+        if self._batches and not self._connection.ended and (self._is_full() or hub.behind):
+            connection.block(Block.UNDONE)
+
+    def _is_full(self) -> bool:
+        options = self._connection.hub.options
+        return self.undone >= options.max_undone or self._bytes >= options.max_undone_bytes
+
+    def _came_again(self, owed: Batch, place: int, code: ReasonCode) -> None:
+        owed.awaited[place] = code
+        self._safe(owed)
+
+    def _taken(self, owed: Batch, codes: Sequence[ReasonCode]) -> None:
+        """The sink's `done`."""
+        if owed.fixed is None or len(codes) != len(owed.entries) - len(owed.fixed):
+            raise ValueError("one code per message, in their order")
+        owed.codes = codes
+        self._safe(owed)
+
+    def _safe(self, owed: Batch) -> None:
+        """One less to wait for. Settles the messages even when the connection is gone: the session may be back."""
+        owed.waits -= 1
+        if owed.waits:
+            return
+        ended = owed.settle()
+        session = self._connection.session
+        if session is not None:
+            for packet_id in ended:
+                session.received.pop(packet_id, None)
+            self._release(session)
+
+    def _release(self, session: Session) -> None:
+        """Send the acknowledgements whose turn has come."""
+        queue = self._batches
+        while queue and not queue[0].waits:
+            owed = queue.popleft()
+            self.undone -= len(owed.entries)
+            self._bytes -= owed.bytes
+            self.unacked -= owed.unacked
+            if self._connection.ended:
+                continue
+            out, why = owed.acknowledgements(mqtt5=self._connection.mqtt5, tell_why=self._connection.tell_why)
+            if out:
+                session.emit(out)
+            if why is not None:
+                self._connection.end(why.words)
+        if self._connection.blocked & Block.UNDONE and not self._is_full():
+            self._connection.unblock(Block.UNDONE)
+        self._connection.hub.wake()
