@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from broker.engine import ConnectRequest
+from broker.native.answers import answer
 from broker.native.auth import AuthExchange, AuthStep
 from broker.native.session import Session
 from broker.packets import (
@@ -75,8 +76,8 @@ def first_packet(connection: "Connection", first: int, data: bytes, start: int, 
     hub = connection.hub
     if connection.exchange is not None:
         check_first_byte(first, MQTT_5)
-        answer = cast(Auth, decode_body(first, data, start, end, MQTT_5))
-        connection.run(_continue(connection, connection.exchange, answer), "mqtt auth")
+        auth = cast(Auth, decode_body(first, data, start, end, MQTT_5))
+        connection.run(_continue(connection, connection.exchange, auth), "mqtt auth")
         return
     level = _level(data, start, end)
     connection.mqtt5 = level == MQTT_5
@@ -84,6 +85,7 @@ def first_packet(connection: "Connection", first: int, data: bytes, start: int, 
     packet = cast(Connect, decode_body(first, data, start, end, level))
     connection.connect = packet
     connection.username = packet.username or ""
+    connection.maximum_packet_size = packet.properties.get("maximum_packet_size", 0)
     connection.tell_why = packet.properties.get("request_problem_information", 1) == 1
     if not hub.gate.connect_allowed(monotonic()):
         hub.counters.rate_refused += 1
@@ -208,8 +210,8 @@ def _auth_properties(exchange: Exchange, step: AuthStep) -> Properties:
 async def _after_step(connection: "Connection", exchange: Exchange, packet: Connect, step: AuthStep) -> None:
     request = exchange.request
     if step.reason == ReasonCode.CONTINUE_AUTHENTICATION:
-        answer = Auth(reason=step.reason, properties=_auth_properties(exchange, step))
-        connection.send(encode(answer, MQTT_5))  # [MQTT-4.12.0-2]
+        challenge = Auth(reason=step.reason, properties=_auth_properties(exchange, step))
+        connection.send(answer(challenge, MQTT_5, connection.maximum_packet_size))  # [MQTT-4.12.0-2]
         return
     if step.reason.is_error:  # [MQTT-4.12.0-4]
         username, address = connection.username, connection.address
@@ -269,20 +271,6 @@ def _enter(
     if not mqtt5:
         asked_s = 0 if packet.clean_start else options.session_expiry_s
     expiry_s = min(asked_s, options.session_expiry_s)
-    session, present = hub.sessions.take_over(
-        client_id, connection.username, clean=packet.clean_start, unwanted=unwanted
-    )
-    session.protocol, session.mqtt5 = packet.protocol, mqtt5
-    session.clean_start, session.keepalive_s, session.address = packet.clean_start, keepalive_s, connection.address
-    session.will = packet.will
-    hub.sessions.attach(
-        connection,
-        session,
-        expiry_s=expiry_s,
-        window=packet.properties.get("receive_maximum", _DEFAULT_RECEIVE_MAXIMUM),
-        alias_maximum=min(packet.properties.get("topic_alias_maximum", 0), options.topic_alias_maximum),
-        maximum_packet_size=packet.properties.get("maximum_packet_size", 0),
-    )
     properties: Properties = {}
     if mqtt5:
         if expiry_s != asked_s:  # [MQTT-3.2.2-21]
@@ -299,8 +287,26 @@ def _enter(
         if packet.properties.get("request_response_information") and options.response_information:
             properties["response_information"] = options.response_information
         properties.update(extra or {})
-    present_flag = present and packet.protocol != MQTT_3_1
-    connection.accept(session, Connack(session_present=present_flag, properties=properties), keepalive_s=keepalive_s)
+    connack = Connack(properties=properties)
+    if not answer(connack, packet.protocol, connection.maximum_packet_size):  # [MQTT-3.1.2-24]
+        _refuse(connection, ReasonCode.PACKET_TOO_LARGE)
+        return
+    session, present = hub.sessions.take_over(
+        client_id, connection.username, clean=packet.clean_start, unwanted=unwanted
+    )
+    session.protocol, session.mqtt5 = packet.protocol, mqtt5
+    session.clean_start, session.keepalive_s, session.address = packet.clean_start, keepalive_s, connection.address
+    session.will = packet.will
+    hub.sessions.attach(
+        connection,
+        session,
+        expiry_s=expiry_s,
+        window=packet.properties.get("receive_maximum", _DEFAULT_RECEIVE_MAXIMUM),
+        alias_maximum=min(packet.properties.get("topic_alias_maximum", 0), options.topic_alias_maximum),
+        maximum_packet_size=connection.maximum_packet_size,
+    )
+    connack.session_present = present and packet.protocol != MQTT_3_1  # [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+    connection.accept(session, encode(connack, packet.protocol), keepalive_s=keepalive_s)
     hub.counters.connects += 1
     hub.hooks.tell("connected", hub.sessions.info(session))
     session.resume(monotonic())

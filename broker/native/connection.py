@@ -12,11 +12,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from broker.native import admission
+from broker.native.answers import answer
 from broker.native.block import Block
 from broker.native.owing import Owing
 from broker.native.reading import Reader
 from broker.native.session import Session
-from broker.packets import MQTT_5, Connack, Connect, Disconnect, MalformedPacket, encode, frame
+from broker.packets import MQTT_5, Connack, Connect, Disconnect, MalformedPacket, frame
 from broker.packets.properties import Properties
 from broker.reason import ReasonCode
 
@@ -64,6 +65,7 @@ class Connection(asyncio.Protocol):
         "exchange",
         "heard_at",
         "hub",
+        "maximum_packet_size",
         "mqtt5",
         "owing",
         "session",
@@ -86,6 +88,8 @@ class Connection(asyncio.Protocol):
         self.mqtt5 = False
         self.tell_why = True
         """Whether the client wants reason strings [MQTT-3.1.2-29]."""
+        self.maximum_packet_size = 0
+        """The largest packet the client takes; 0 for any."""
         self.ended = ""
         """Why it ended, in words; empty while it lives."""
         self.slot = 0
@@ -236,10 +240,10 @@ class Connection(asyncio.Protocol):
         if self.ended:
             return
         self.hub.counters.refused_connects += 1
-        self._write(encode(connack, MQTT_5 if self.mqtt5 else 4))
+        self._write(answer(connack, MQTT_5 if self.mqtt5 else 4, self.maximum_packet_size))
         self.end(words)
 
-    def accept(self, session: Session, connack: Connack, *, keepalive_s: int) -> None:
+    def accept(self, session: Session, connack: bytes, *, keepalive_s: int) -> None:
         """The client is let in: from here on the session's `out` is this connection's."""
         self.session = session
         self.connect = None
@@ -249,7 +253,7 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if transport is not None and hasattr(transport, "max_size"):
             transport.max_size = 256 * 1024
-        session.emit(encode(connack, session.protocol))
+        session.emit(connack)
 
     def send(self, data: bytes) -> None:
         """What the session had to say since the last flush."""
@@ -284,14 +288,10 @@ class Connection(asyncio.Protocol):
         properties: Properties = {}
         if self.tell_why and reason is not ReasonCode.SUCCESS:
             properties = {"reason_string": detail or reason.words}
-        data = encode(Disconnect(reason=reason, properties=properties), MQTT_5)
-        limit = self.session.maximum_packet_size if self.session is not None else 0
-        if limit and len(data) > limit:  # [MQTT-3.14.2-3]
-            data = encode(Disconnect(reason=reason), MQTT_5)
-        return data
+        return answer(Disconnect(reason=reason, properties=properties), MQTT_5, self.maximum_packet_size)
 
     def _write(self, data: bytes) -> None:
-        if self.transport is not None and not self.transport.is_closing():
+        if data and self.transport is not None and not self.transport.is_closing():
             self.hub.counters.bytes_sent += len(data)
             self.transport.write(data)
 

@@ -6,8 +6,9 @@ when the sink has taken it over and, if it waits for a session that outlives a c
 
 from collections.abc import Sequence
 
+from broker.native.answers import answer
 from broker.native.session import Receipt
-from broker.packets import MQTT_5, Puback, Pubrec, encode
+from broker.packets import MQTT_5, Puback, Pubrec
 from broker.packets.properties import Properties
 from broker.reason import TRANSIENT, ReasonCode
 
@@ -22,7 +23,7 @@ class Batch:
     def __init__(self, entries: list[bytes], fixed: frozenset[int] | None, size: int, unacked: int) -> None:
         self.entries = entries
         self.unacked = unacked
-        """How many of them are of QoS 1 or 2."""
+        """How many of them are of QoS 1."""
         self.fixed = fixed
         """Positions of the entries that the sink is not asked about; None when there is nothing it is asked about."""
         self.receipts: list[tuple[int, Receipt]] = []
@@ -55,7 +56,7 @@ class Batch:
             receipt.settle(code)
         return ended
 
-    def acknowledgements(self, *, mqtt5: bool, tell_why: bool) -> tuple[bytes, ReasonCode | None]:
+    def acknowledgements(self, *, mqtt5: bool, tell_why: bool, limit: int) -> tuple[bytes, ReasonCode | None]:
         """The bytes to send; and the code for which a client before MQTT 5 must be disconnected after them, if any.
 
         Such a client cannot be told to send again later; without an acknowledgement it will. What is refused for
@@ -69,7 +70,7 @@ class Batch:
             if not entry or not code.is_error:
                 out += entry
             elif mqtt5:
-                out += refusal(entry, code, tell_why=tell_why)
+                out += refusal(entry, code, tell_why=tell_why, limit=limit)
             elif code in TRANSIENT:
                 return bytes(out), code
             else:
@@ -80,11 +81,11 @@ class Batch:
 _ALLOWED = frozenset({0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99})
 
 
-def refusal(entry: bytes, code: ReasonCode, *, tell_why: bool) -> bytes:
+def refusal(entry: bytes, code: ReasonCode, *, tell_why: bool, limit: int) -> bytes:
     """The PUBACK or PUBREC of MQTT 5 that refuses what `entry` would have acknowledged [MQTT-3.4.2-1]."""
     if code not in _ALLOWED:
         code = ReasonCode.QUOTA_EXCEEDED if code in TRANSIENT else ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
     packet_id = int.from_bytes(entry[2:4], "big")
     properties: Properties = {"reason_string": code.words} if tell_why else {}
     kind = Pubrec if entry[0] == _PUBREC else Puback
-    return encode(kind(packet_id=packet_id, reason=code, properties=properties), MQTT_5)
+    return answer(kind(packet_id=packet_id, reason=code, properties=properties), MQTT_5, limit)

@@ -31,7 +31,7 @@ class Owing:
         self.undone = 0
         """Messages not acknowledged, as far as the sink or the disk has to say so."""
         self.unacked = 0
-        """Those of QoS 1 and 2 among them."""
+        """Those of QoS 1 among them; those of QoS 2 are in the session until they are released."""
 
     def owe(
         self,
@@ -113,7 +113,11 @@ class Owing:
             self.unacked -= owed.unacked
             if self._connection.ended:
                 continue
-            out, why = owed.acknowledgements(mqtt5=self._connection.mqtt5, tell_why=self._connection.tell_why)
+            out, why = owed.acknowledgements(
+                mqtt5=self._connection.mqtt5,
+                tell_why=self._connection.tell_why,
+                limit=self._connection.maximum_packet_size,
+            )
             if out:
                 session.emit(out)
             if why is not None:

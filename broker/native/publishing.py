@@ -120,6 +120,8 @@ def publish(
     entry = b""
     if packet.qos:
         entry = (_PUBACK if packet.qos == 1 else _PUBREC) + packet_id.to_bytes(2, "big")
+    if "subscription_identifier" in packet.properties:  # [MQTT-3.3.4-6]
+        raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a subscription identifier from a client")
     wire = _resolved(connection, packet)
     name = topic_name(wire, hub)
     if packet.qos == 2 and (known := session.received.get(packet_id)) is not None:  # [MQTT-4.3.3-10]
@@ -144,7 +146,7 @@ def publish(
         message = Message(wire, packet.payload, packet.qos, session)
     receipt = None
     if packet.qos == 2:
-        if len(session.received) >= hub.options.max_undone:
+        if len(session.received) + connection.owing.unacked >= hub.options.max_undone:
             raise MalformedPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many messages that are not released")
         receipt = session.received[packet_id] = Receipt()
         hub.sessions.keep(session)
@@ -172,7 +174,7 @@ def _refused(connection: "Connection", entry: bytes, code: ReasonCode) -> bytes:
     """How a message is refused: MQTT 5 says so; before, it is acknowledged like any other [MQTT-3.3.5-2] of 3.1.1."""
     if not entry or not connection.mqtt5:
         return entry
-    return refusal(entry, code, tell_why=connection.tell_why)
+    return refusal(entry, code, tell_why=connection.tell_why, limit=connection.maximum_packet_size)
 
 
 def _resolved(connection: "Connection", packet: PublishPacket) -> bytes:

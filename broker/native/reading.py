@@ -67,7 +67,7 @@ class Reader:
         rare: list[tuple[int, publishing.Outcome]] = []  # what is not as simple as the rest, by its place in `entries`
         messages = unacked = 0
         room = hub.options.max_undone - owing.undone if sink is not None else size
-        quota = hub.options.max_undone - owing.unacked if mqtt5 else size
+        quota = hub.options.max_undone - owing.unacked - len(session.received) if mqtt5 else size
         full = False
         try:
             while size - offset >= 2:
@@ -99,7 +99,7 @@ class Reader:
                             entries, rare, batch = [], [], []
                             journaled, unacked = hub.journaled, 0
                             room = hub.options.max_undone - owing.undone if sink is not None else size
-                            quota = hub.options.max_undone - owing.unacked if mqtt5 else size
+                            quota = hub.options.max_undone - owing.unacked - len(session.received) if mqtt5 else size
                             if connection.ended:
                                 break
                         requests.act(connection, session, first, data, start, end, now)
@@ -114,7 +114,7 @@ class Reader:
                     break
                 if route is None:
                     memo = _NO_MEMO
-                    if first & 0x06:
+                    if first & 0x06 == 0x02:
                         unacked += 1
                         if unacked > quota:
                             raise MalformedPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "beyond the Receive Maximum")

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from broker.native import admission
+from broker.native.answers import answer
 from broker.native.message import Grant, identifier_property
 from broker.native.session import Session
 from broker.native.shared import split_shared
@@ -20,7 +21,6 @@ from broker.packets import (
     Unsuback,
     Unsubscribe,
     decode_body,
-    encode,
 )
 from broker.packets.properties import Properties
 from broker.reason import ReasonCode
@@ -104,8 +104,8 @@ async def _subscribe(connection: "Connection", session: Session, packet: Subscri
     refused = [ReasonCode(code) for code in reasons if code >= _FAILURE_3]
     if refused and session.mqtt5 and connection.tell_why:
         properties = {"reason_string": "; ".join(dict.fromkeys(code.words for code in refused))}
-    answer = Suback(packet_id=packet.packet_id, reasons=reasons, properties=properties)
-    session.emit(encode(answer, session.protocol))
+    suback = Suback(packet_id=packet.packet_id, reasons=reasons, properties=properties)
+    session.emit(answer(suback, session.protocol, session.maximum_packet_size))
     for asked, grant, is_new in taken:
         if session.subscriptions.get(asked.topic_filter) is grant:  # not replaced or removed meanwhile
             hub.sessions.send_retained(session, asked, grant, is_new=is_new)
@@ -138,9 +138,9 @@ def _unsubscribe(connection: "Connection", session: Session, packet: Unsubscribe
     for topic_filter in packet.topic_filters:
         there = hub.sessions.unsubscribe(session, topic_filter)
         reasons.append(int(ReasonCode.SUCCESS if there else ReasonCode.NO_SUBSCRIPTION_EXISTED))
-    answer = Unsuback(packet_id=packet.packet_id, reasons=reasons if session.mqtt5 else [])
+    unsuback = Unsuback(packet_id=packet.packet_id, reasons=reasons if session.mqtt5 else [])
     hub.sessions.keep(session)
-    hub.when_safe_for(session, lambda: session.emit(encode(answer, session.protocol)))
+    hub.when_safe_for(session, lambda: session.emit(answer(unsuback, session.protocol, session.maximum_packet_size)))
 
 
 def _disconnect(connection: "Connection", session: Session, packet: Disconnect) -> None:

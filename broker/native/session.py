@@ -71,6 +71,7 @@ class Session:
     """What is known of a client, while it is connected and, when it asked for that, between its connections."""
 
     __slots__ = (
+        "_again",
         "_aliases",
         "_inflight_bytes",
         "_last_id",
@@ -145,12 +146,14 @@ class Session:
         self._safe_seq = 0
         self._last_id = 0
         self._inflight_bytes = 0
+        self._again: dict[int, Delivery] = {}  # sent on an earlier connection, to be sent again when the window allows
         self._queue = DeliveryQueue(shared)
         self._aliases: dict[bytes, bytes] = {}
 
     @property
     def queued(self) -> int:
-        return len(self._queue)
+        """How many deliveries wait to be sent, for the first time or again."""
+        return len(self._again) + len(self._queue)
 
     @property
     def queued_bytes(self) -> int:
@@ -168,6 +171,7 @@ class Session:
             self.out is not None
             and not self.congested
             and not self._queue.bytes
+            and not self._again
             and len(self.inflight) + len(self.released) < self.window
             and self._inflight_bytes < self._shared.options.max_queued_bytes
         )
@@ -202,8 +206,9 @@ class Session:
 
     def resume(self, now: float) -> None:
         """Send again what was not acknowledged, in the order it was first sent [MQTT-4.4.0-1], [MQTT-4.6.0-1]."""
-        for packet_id, delivery in list(self.inflight.items()):
-            self._send(packet_id, delivery, now, dup=DUP)
+        self._again = self.inflight | self._again
+        self.inflight = {}
+        self._inflight_bytes = 0
         for packet_id in self.released:
             self.emit(_PUBREL + packet_id.to_bytes(2, "big"))
         self.pump(now)
@@ -266,6 +271,13 @@ class Session:
         """Send what is queued, as far as it may go."""
         queue, limit_bytes = self._queue, self._shared.options.max_queued_bytes
         if self.out is None or self.congested:
+            return
+        while self._again and len(self.inflight) + len(self.released) < self.window:
+            packet_id = next(iter(self._again))
+            delivery = self._again.pop(packet_id)
+            self._fly(packet_id, delivery)
+            self._send(packet_id, delivery, now, dup=DUP)
+        if self._again:
             return
         while (
             (first := queue.first()) is not None
@@ -365,6 +377,7 @@ class Session:
 
     def waiting(self) -> Iterator[Delivery]:
         """What the client has not acknowledged, and what is queued behind."""
+        yield from self._again.values()
         yield from self.inflight.values()
         yield from self._queue
 
@@ -373,6 +386,7 @@ class Session:
         self._queue.clear()
         self.inflight.clear()
         self.released.clear()
+        self._again.clear()
         self._inflight_bytes = 0
 
     def _enqueue(self, delivery: Delivery, now: float) -> bool:
@@ -412,6 +426,10 @@ class Session:
 
     def _take_back(self, flying: Callable[[Delivery], bool], queued: Callable[[Delivery], bool]) -> None:
         """Forget what is in flight, and what is queued, as the two say."""
+        for packet_id, delivery in list(self._again.items()):
+            if flying(delivery):
+                del self._again[packet_id]
+                self._forget(delivery)
         for packet_id, delivery in list(self.inflight.items()):
             if flying(delivery):
                 self._land(packet_id)
@@ -426,7 +444,12 @@ class Session:
     def _next_id(self) -> int:
         """A packet identifier not in use [MQTT-2.2.1-3]: windows and queues are bounded, so there is one."""
         packet_id, queue = self._last_id % 0xFFFF + 1, self._queue
-        while packet_id in self.inflight or packet_id in self.released or (queue.bytes and packet_id in queue):
+        while (
+            packet_id in self.inflight
+            or packet_id in self.released
+            or packet_id in self._again
+            or (queue.bytes and packet_id in queue)
+        ):
             packet_id = packet_id % 0xFFFF + 1
         self._last_id = packet_id
         return packet_id
