@@ -288,7 +288,8 @@ def _enter(
             properties["response_information"] = options.response_information
         properties.update(extra or {})
     connack = Connack(properties=properties)
-    if not answer(connack, packet.protocol, connection.maximum_packet_size):  # [MQTT-3.1.2-24]
+    limit = connection.maximum_packet_size
+    if limit and not answer(connack, packet.protocol, limit):  # [MQTT-3.1.2-24]
         _refuse(connection, ReasonCode.PACKET_TOO_LARGE)
         return
     session, present = hub.sessions.take_over(
