@@ -24,7 +24,7 @@ def is_filter(text: str) -> bool:
     if not text or "\0" in text or not _is_small(text):
         return False
     levels = text.split("/")
-    # [MQTT-4.7.1-2] and [MQTT-4.7.1-3]
+    # [MQTT-4.7.1-1] and [MQTT-4.7.1-2]
     return all(level in ("+", "#") or not ("+" in level or "#" in level) for level in levels) and "#" not in levels[:-1]
 
 
@@ -95,7 +95,7 @@ class FilterTree(Generic[Subscriber, Grant]):
                         found.append(rest.subscribers)
                     if (one := node.children.get("+")) is not None:
                         below.append(one)
-                if (same := node.children.get(level)) is not None:
+                if (same := node.children.get(level)) is not None:  # [MQTT-4.7.3-4]
                     below.append(same)
             here = below
         for node in here:

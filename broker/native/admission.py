@@ -35,11 +35,12 @@ logger = logging.getLogger(__name__)
 
 _CONNECT = 0x10
 _AUTH = 0xF0
+_CONNACK = b"\x20\x02\x00\x00"
 _DEFAULT_RECEIVE_MAXIMUM = 0xFFFF
 
 _RETURN_CODES = {
     ReasonCode.UNSUPPORTED_PROTOCOL_VERSION: 1,
-    ReasonCode.CLIENT_IDENTIFIER_NOT_VALID: 2,
+    ReasonCode.CLIENT_IDENTIFIER_NOT_VALID: 2,  # 3.1.1: [MQTT-3.1.3-9]
     ReasonCode.SERVER_UNAVAILABLE: 3,
     ReasonCode.SERVER_BUSY: 3,
     ReasonCode.QUOTA_EXCEEDED: 3,
@@ -66,7 +67,7 @@ class Exchange:
 
 def check_first_packet(connection: "Connection", data: bytes) -> None:
     """Refuse on its first byte what is neither a CONNECT nor an expected AUTH. Raises MalformedPacket."""
-    expected = _AUTH if connection.exchange is not None else _CONNECT
+    expected = _AUTH if connection.exchange is not None else _CONNECT  # [MQTT-3.1.2-30]
     if data[:1] != bytes((expected,)):  # [MQTT-3.1.0-1]
         raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "the first packet is no CONNECT")
 
@@ -97,8 +98,9 @@ def first_packet(connection: "Connection", first: int, data: bytes, start: int, 
 def answer_malformed(connection: "Connection", fault: MalformedPacket) -> None:
     """A CONNECT that cannot be read: MQTT 5 clients, and those of versions that are not ours, are told."""
     if connection.mqtt5:
-        reason = fault.reason if fault.reason in _CONNACK_REASONS else ReasonCode.MALFORMED_PACKET
+        reason = fault.reason if fault.reason in _CONNACK_REASONS else ReasonCode.MALFORMED_PACKET  # [MQTT-3.1.4-1]
         connection.refuse(_connack(connection, reason), fault.reason.words)
+    # 3.1.1: [MQTT-3.1.4-1], [MQTT-3.2.2-6]
     elif fault.reason == ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:  # 3.1.1: [MQTT-3.1.2-2]
         connection.refuse(Connack(reason=1), fault.reason.words)
 
@@ -106,6 +108,7 @@ def answer_malformed(connection: "Connection", fault: MalformedPacket) -> None:
 def reauthenticate(connection: "Connection", session: Session, packet: Auth) -> None:
     """An AUTH of a client that is in (MQTT 5, section 4.12.1). Raises MalformedPacket."""
     exchange = connection.exchange
+    # [MQTT-4.12.0-7], [MQTT-4.12.1-1]
     if exchange is None or packet.properties.get("authentication_method") != exchange.method:
         raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "AUTH by another method than the client came in with")
     if packet.reason == ReasonCode.RE_AUTHENTICATE and exchange.finished:
@@ -167,7 +170,7 @@ async def _admit(connection: "Connection", packet: Connect) -> None:
         certificate=certificate,
     )
     name = packet.properties.get("authentication_method")
-    if name is None:
+    if name is None:  # [MQTT-4.12.0-6]
         await _ask(connection, packet, request)
         return
     method = hub.auth_methods.get(name)
@@ -231,7 +234,8 @@ async def _reauthenticate(connection: "Connection", session: Session, exchange: 
         connection.end("re-authentication failed", reason)  # [MQTT-4.12.1-2]
         return
     exchange.finished = step.reason == ReasonCode.SUCCESS
-    session.emit(encode(Auth(reason=step.reason, properties=_auth_properties(exchange, step)), MQTT_5))
+    challenge = Auth(reason=step.reason, properties=_auth_properties(exchange, step))
+    session.emit(answer(challenge, MQTT_5, connection.maximum_packet_size))
 
 
 async def _ask(
@@ -266,25 +270,25 @@ def _enter(
     hub, options = connection.hub, connection.hub.options
     mqtt5 = packet.protocol == MQTT_5
     cap_s = options.keepalive_cap_s
-    keepalive_s = min(packet.keepalive_s or cap_s, cap_s)
+    keepalive_s = min(packet.keepalive_s or cap_s, cap_s)  # [MQTT-3.2.2-22]
     asked_s = packet.properties.get("session_expiry_interval", 0)
     if not mqtt5:
         asked_s = 0 if packet.clean_start else options.session_expiry_s
     expiry_s = min(asked_s, options.session_expiry_s)
     properties: Properties = {}
     if mqtt5:
-        if expiry_s != asked_s:  # [MQTT-3.2.2-21]
+        if expiry_s != asked_s:  # section 3.2.2.3.2
             properties["session_expiry_interval"] = expiry_s
         if options.max_undone < _DEFAULT_RECEIVE_MAXIMUM:
             properties["receive_maximum"] = options.max_undone
         properties["maximum_packet_size"] = options.max_packet_bytes
         if not packet.client_id:
-            properties["assigned_client_identifier"] = client_id  # [MQTT-3.2.2-16]
+            properties["assigned_client_identifier"] = client_id  # [MQTT-3.2.2-16], [MQTT-3.1.3-7]
         if options.topic_alias_maximum:
             properties["topic_alias_maximum"] = options.topic_alias_maximum
         if keepalive_s != packet.keepalive_s:
-            properties["server_keep_alive"] = keepalive_s  # [MQTT-3.2.2-21]
-        if packet.properties.get("request_response_information") and options.response_information:
+            properties["server_keep_alive"] = keepalive_s  # section 3.2.2.3.14
+        if packet.properties.get("request_response_information") and options.response_information:  # [MQTT-3.1.2-28]
             properties["response_information"] = options.response_information
         properties.update(extra or {})
     connack = Connack(properties=properties)
@@ -292,12 +296,12 @@ def _enter(
     if limit and not answer(connack, packet.protocol, limit):  # [MQTT-3.1.2-24]
         _refuse(connection, ReasonCode.PACKET_TOO_LARGE)
         return
-    session, present = hub.sessions.take_over(
+    session, present = hub.sessions.take_over(  # [MQTT-3.1.4-4]
         client_id, connection.username, clean=packet.clean_start, unwanted=unwanted
     )
     session.protocol, session.mqtt5 = packet.protocol, mqtt5
     session.clean_start, session.keepalive_s, session.address = packet.clean_start, keepalive_s, connection.address
-    session.will = packet.will
+    session.will = packet.will  # [MQTT-3.1.2-7]
     hub.sessions.attach(
         connection,
         session,
@@ -307,7 +311,9 @@ def _enter(
         maximum_packet_size=connection.maximum_packet_size,
     )
     connack.session_present = present and packet.protocol != MQTT_3_1  # [MQTT-3.2.2-2], [MQTT-3.2.2-3]
-    connection.accept(session, encode(connack, packet.protocol), keepalive_s=keepalive_s)
+    data = encode(connack, packet.protocol) if mqtt5 or connack.session_present else _CONNACK
+    connection.accept(session, data, keepalive_s=keepalive_s)  # [MQTT-3.1.4-5], [MQTT-3.2.0-1], [MQTT-3.2.0-2]
     hub.counters.connects += 1
-    hub.hooks.tell("connected", hub.sessions.info(session))
+    if hub.hooks.is_tapped:
+        hub.hooks.tell("connected", hub.sessions.info(session))
     session.resume(monotonic())

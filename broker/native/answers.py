@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from broker.packets import Auth, Connack, Disconnect, Puback, Pubrec, Suback, Unsuback, encode
+from broker.packets import Auth, Connack, Disconnect, PacketType, Puback, Pubrec, Suback, Unsuback, encode
+from broker.packets.rules import REASONS_5
+from broker.reason import TRANSIENT, ReasonCode
 
 Answer = Auth | Connack | Disconnect | Puback | Pubrec | Suback | Unsuback
 
@@ -19,3 +21,18 @@ def answer(packet: Answer, protocol: int, limit: int) -> bytes:
         del properties["reason_string"]
         data = encode(replace(packet, properties=properties), protocol)
     return data if not limit or len(data) <= limit else b""
+
+
+def nearest(code: ReasonCode, kind: PacketType) -> ReasonCode:
+    """The code itself where a packet of this kind may carry it, else one that is as temporary or final.
+
+    Hooks answer as they like: a Guard may call a client banned (0x8A), which only a CONNACK can say.
+    """
+    allowed = REASONS_5[kind]
+    if code in allowed:
+        return code
+    if code in (ReasonCode.BAD_USER_NAME_OR_PASSWORD, ReasonCode.BANNED, ReasonCode.BAD_AUTHENTICATION_METHOD):
+        return ReasonCode.NOT_AUTHORIZED
+    if code in TRANSIENT and ReasonCode.QUOTA_EXCEEDED in allowed:
+        return ReasonCode.QUOTA_EXCEEDED
+    return ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR

@@ -10,13 +10,16 @@ from time import monotonic
 from broker.engine import Guard, Publish, SessionInfo, Sink, Tap
 from broker.errors import EngineStopped
 from broker.native.auth import AuthMethod
+from broker.native.block import Block
 from broker.native.hub import Hub
 from broker.native.keeping import Keeper
 from broker.native.listeners import Listeners
+from broker.native.message import wire_topic
 from broker.native.options import BrokerOptions
 from broker.native.router import InlineSubscription
 from broker.native.store import Store
 from broker.native.system_topics import system_messages
+from broker.native.topic_tree import TopicLevels, TopicLook
 from broker.reason import ReasonCode
 from broker.topics import is_filter, is_topic
 
@@ -24,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 VERSION = "mooring"
 _STOP_S = 5.0  # for the last bytes of all connections to go out
+_NO_MORE_THAN_GUARD = int(Block.GUARD)  # a client let in waits for the Guard at times; the other bits hold it back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +107,15 @@ class Broker:
         listeners.close()
         for connection in list(hub.gate.connections):
             connection.end("server shutting down", ReasonCode.SERVER_SHUTTING_DOWN)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(hub.gate.deserted(), _STOP_S)
-        for connection in list(hub.gate.connections):
-            connection.abort()
-        hub.stop()
-        if keeper is not None:
-            await keeper.close()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hub.gate.deserted(), _STOP_S)
+        finally:  # also when whoever stops us loses patience
+            for connection in list(hub.gate.connections):
+                connection.abort()
+            hub.stop()
+            if keeper is not None:
+                await keeper.close()
         await asyncio.sleep(0)  # the transports' last callbacks
 
     @property
@@ -155,6 +161,12 @@ class Broker:
         """Drop every connection and forget every session of a user name; returns how many there were."""
         return self._running()[0].sessions.kick(username, reason)
 
+    async def kick_client(
+        self, username: str, client_id: str, reason: ReasonCode = ReasonCode.ADMINISTRATIVE_ACTION
+    ) -> bool:
+        """The same with one client's session; False when that user name has no such client."""
+        return self._running()[0].sessions.kick_client(username, client_id, reason)
+
     def sessions(self) -> list[SessionInfo]:
         """All sessions, connected or kept."""
         hub = self._running()[0]
@@ -178,11 +190,56 @@ class Broker:
             )
         return found
 
+    async def topic_levels(self, prefix: str = "", *, after: str | None = None, limit: int = 200) -> TopicLevels:
+        """The topics in use as a tree: the levels that continue `prefix`, in order, those after `after`.
+
+        The loop is never held up for more than about a millisecond, however many topics there are.
+        """
+        hub = self._running()[0]
+        look = TopicLook(prefix, after=after, limit=limit)
+        for _ in look.steps(
+            hub.router.routes.values(),
+            hub.retained.topics(),
+            is_counted=lambda topic: wire_topic(topic) in hub.router.routes,
+            subscribers=hub.router.count,
+        ):
+            await asyncio.sleep(0)
+        return look.found()
+
+    def listeners(self) -> dict[str, str]:
+        """Where clients come in: host and port by "tcp", "tls", "ws" and "wss", a path by "unix"."""
+        listeners, options = self._running()[1], self.options
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        names = {"tcp": "port", "tls": "tls_port", "ws": "ws_port", "wss": "wss_port"}
+        ports = {transport: listeners.port(name) for transport, name in names.items()}
+        found = {transport: f"{host}:{port}" for transport, port in ports.items() if port is not None}
+        return found if options.unix_path is None else {**found, "unix": str(options.unix_path)}
+
+    @property
+    def disk_trouble(self) -> str | None:
+        """Why nothing can be kept on disk at present; None when it can, or when nothing is to be kept."""
+        return self._keeper.failing if self._keeper is not None else None
+
+    def bounds(self) -> dict[str, int]:
+        """The most there may be, for those of the metrics that say how much there is."""
+        options = self.options
+        return {
+            "connections_now": options.max_connections,
+            "connecting": options.max_connecting,
+            "sessions": options.max_sessions,
+            "queued_bytes": options.max_queued_bytes_in_all,
+            "retained_messages": options.max_retained,
+            "retained_bytes": options.max_retained_bytes,
+        }
+
     def metrics(self) -> dict[str, int | float]:
         """Totals since the start (broker.native.counters), and how much there is of everything that has a bound."""
         hub = self._running()[0]
         metrics: dict[str, int | float] = dict(hub.counters.as_dict())
         metrics |= hub.gauges()
+        metrics["held_back"] = sum(each.blocked > _NO_MORE_THAN_GUARD for each in hub.gate.connections)
+        metrics["sessions_displaced"] = hub.sessions.displaced
+        metrics["routes_forgotten"] = hub.router.epoch
         metrics["uptime_s"] = monotonic() - self._started_at
         if self._keeper is not None:
             metrics["persistence_pending_bytes"] = self._keeper.pending_bytes

@@ -12,12 +12,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from broker.native import admission
-from broker.native.answers import answer
+from broker.native.answers import answer, nearest
 from broker.native.block import Block
 from broker.native.owing import Owing
 from broker.native.reading import Reader
 from broker.native.session import Session
-from broker.packets import MQTT_5, Connack, Connect, Disconnect, MalformedPacket, frame
+from broker.packets import MQTT_5, Connack, Connect, Disconnect, MalformedPacket, PacketType, frame
 from broker.packets.properties import Properties
 from broker.reason import ReasonCode
 
@@ -126,6 +126,9 @@ class Connection(asyncio.Protocol):
         hub = self.hub
         size = len(data)
         hub.counters.bytes_received += size
+        if not (self._rest or self.blocked or self.ended) and self._reader.lone(data):
+            hub.after_read(size)
+            return
         if self._rest:
             if len(self._rest) + size < self._need:  # a large packet, in pieces: gathered without looking again
                 if isinstance(self._rest, bytes):
@@ -139,6 +142,7 @@ class Connection(asyncio.Protocol):
             return
         self._work(data)
         hub.after_read(size)
+        hub.wake()
 
     def eof_received(self) -> None:
         """The peer sends nothing more: the transport closes, and `connection_lost` follows."""
@@ -213,21 +217,21 @@ class Connection(asyncio.Protocol):
             return
         self.ended = words
         session, self.connect = self.session, None
-        if session is not None and session.connection is self:
+        if session is not None and session.connection is self:  # [MQTT-3.14.0-1]
             if self.mqtt5 and reason is not None and not cut:
                 self.hub.flush_session(session)
-                self._write(self._disconnect(reason, detail))
+                self._write(self._disconnect(reason, detail))  # [MQTT-3.14.4-1]
             elif not cut:
                 self.hub.flush_session(session)
         if session is not None:
             self.hub.sessions.detach(self, session, words, with_will=with_will)
-        self._rest = b""
+        self._rest = b""  # [MQTT-3.1.4-6]
         if self.transport is not None:
             if cut:
                 self.transport.abort()
             else:
                 self.hub.wheel.set(self, monotonic() + _CLOSING_S)
-                self.transport.close()
+                self.transport.close()  # [MQTT-3.14.4-2]
         self.hub.wake()
 
     def abort(self) -> None:
@@ -241,7 +245,7 @@ class Connection(asyncio.Protocol):
             return
         self.hub.counters.refused_connects += 1
         self._write(answer(connack, MQTT_5 if self.mqtt5 else 4, self.maximum_packet_size))
-        self.end(words)
+        self.end(words)  # [MQTT-3.2.2-7], [MQTT-4.13.2-1]
 
     def accept(self, session: Session, connack: bytes, *, keepalive_s: int) -> None:
         """The client is let in: from here on the session's `out` is this connection's."""
@@ -288,7 +292,9 @@ class Connection(asyncio.Protocol):
         properties: Properties = {}
         if self.tell_why and reason is not ReasonCode.SUCCESS:
             properties = {"reason_string": detail or reason.words}
-        return answer(Disconnect(reason=reason, properties=properties), MQTT_5, self.maximum_packet_size)
+        # [MQTT-3.14.2-1], [MQTT-3.14.2-2]: the session expiry is the client's to change
+        packet = Disconnect(reason=nearest(reason, PacketType.DISCONNECT), properties=properties)
+        return answer(packet, MQTT_5, self.maximum_packet_size)
 
     def _write(self, data: bytes) -> None:
         if data and self.transport is not None and not self.transport.is_closing():

@@ -25,6 +25,11 @@ class Hooks:
         self._taps = tuple(taps)
 
     @property
+    def is_versioned(self) -> bool:
+        """Whether the Guard's answers about PUBLISH may be remembered."""
+        return self._versioned is not None
+
+    @property
     def rules_version(self) -> int:
         """How long the Guard's answers about PUBLISH hold; below 0: not at all."""
         return self._versioned.rules_version if self._versioned is not None else -1
@@ -32,7 +37,7 @@ class Hooks:
     async def may_connect(self, request: ConnectRequest) -> ReasonCode:
         """Whether the Guard lets the client in."""
         if not _is_plain(request.client_id) or not _is_plain(request.username or ""):
-            return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+            return ReasonCode.CLIENT_IDENTIFIER_NOT_VALID  # [MQTT-3.1.3-8]
         try:
             return await self._guard.connect(request)
         except Exception:
@@ -76,6 +81,11 @@ class Hooks:
             logger.exception("the guard failed on a PUBLISH")
             return ReasonCode.NOT_AUTHORIZED
 
+    @property
+    def is_tapped(self) -> bool:
+        """Whether anybody watches."""
+        return bool(self._taps)
+
     def tell(self, what: str, *args: Any) -> None:
         """Tell the taps."""
         for tap in self._taps:
@@ -89,4 +99,4 @@ class Hooks:
 
 def _is_plain(name: str) -> bool:
     """No control characters: such names break logs, and topics made of them [MQTT-1.5.4-2]."""
-    return name.isprintable() or not any(ord(each) < 32 or ord(each) == 127 for each in name)
+    return name.isprintable() or not any(ord(each) < 32 or ord(each) == 127 for each in name)  # [MQTT-3.1.3-5]

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from broker.engine import Guard, Publish, Sink, Tap
 from broker.native.auth import AuthMethods
@@ -22,6 +23,9 @@ from broker.native.session import Session
 from broker.native.sessions import Sessions
 from broker.native.wheel import SLOT_S, Wheel
 from broker.packets.properties import Properties
+
+if TYPE_CHECKING:
+    from broker.native.connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +60,12 @@ class Hub:
         """Sessions with something to send."""
         self.sessions = Sessions(self, keeper)
         self._keeper = keeper
+        self.now = 0.0
+        """When this turn of the loop began to read, in monotonic seconds; see `look`."""
+        self.stamp = 0
+        """Stands for the rules and routes in force in this turn: another number after each change; 0 between turns."""
+        self._stamps = 0
+        self._rules = (-1, -1)
         self._unflushed = 0
         self._wake_scheduled = False
         self._turning: asyncio.TimerHandle | None = None
@@ -86,12 +96,15 @@ class Hub:
         else:
             self._keeper.when_safe(callback)
 
-    def when_safe_for(self, session: Session, callback: Callable[[], None]) -> None:
-        """The same, but only sessions that are kept on disk wait."""
+    def answer(self, connection: "Connection", session: Session, data: bytes) -> None:
+        """Send a client an answer when what it says is on disk, if the session is kept there.
+
+        Not to another connection that the session has by then.
+        """
         if session.journal is None:
-            callback()
+            session.emit(data)
         else:
-            self.when_safe(callback)
+            self.when_safe(lambda: session.emit(data) if session.connection is connection else None)
 
     async def safe_for(self, session: Session) -> None:
         if session.journal is not None:
@@ -201,24 +214,37 @@ class Hub:
 
     # --- sending
 
+    def look(self) -> float:
+        """The time. Clock and rules are read once in a turn of the loop, at whose end everything is flushed."""
+        if not self.stamp:
+            self.now = monotonic()
+            rules = (self.hooks.rules_version, self.router.epoch)
+            if rules != self._rules or not self.hooks.is_versioned:
+                self._rules = rules
+                self._stamps += 1
+            self.stamp = self._stamps
+            self._end_turn()
+        return self.now
+
     def after_read(self, size: int) -> None:
         """A connection has worked through `size` bytes: what they caused goes out soon."""
-        if not self.dirty:
-            return
         self._unflushed += size
         if self._unflushed >= _FLUSH_BYTES:
             self.flush()
-        else:
-            self.wake()
 
     def wake(self) -> None:
         """Flush at the end of this turn of the loop."""
-        if self.dirty and not self._wake_scheduled:
-            self._wake_scheduled = True
-            self.loop.call_soon(self._woken)
+        if self.dirty:
+            self._end_turn()
 
-    def _woken(self) -> None:
+    def _end_turn(self) -> None:
+        if not self._wake_scheduled:
+            self._wake_scheduled = True
+            self.loop.call_soon(self._turn_ended)
+
+    def _turn_ended(self) -> None:
         self._wake_scheduled = False
+        self.stamp = 0
         self.flush()
 
     def flush(self) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Listeners:
             ("wss_port", options.wss_port, WebSocketTransport, True),
         )
         try:
-            for name, port, protocol, secure in wanted:
+            for name, port, protocol, secure in wanted:  # [MQTT-4.2-1]
                 if port is None:
                     continue
                 if secure and options.tls is None:
@@ -85,10 +85,16 @@ class Listeners:
 
 
 def _remove_stale(path: Path) -> None:
-    """A socket that a killed broker left behind; nothing else is removed."""
-    with contextlib.suppress(OSError):
-        if stat.S_ISSOCK(path.lstat().st_mode):
+    """Remove a socket that a killed broker left behind, but nothing else, and none that somebody listens on."""
+    with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
             path.unlink()
+        except OSError:
+            return  # no socket: listening there will say so
+        else:
+            raise ListenError(str(path), 0, "another process listens there")
 
 
 def _words(error: Exception) -> str:

@@ -105,7 +105,7 @@ class RichMessage(Message):
 class Grant:
     """A subscription as its session has it, or several that match one topic, joined."""
 
-    __slots__ = ("group", "identifiers", "no_local", "plain", "qos", "retain_as_published")
+    __slots__ = ("group", "identifiers", "no_local", "own", "plain", "qos", "retain_as_published")
 
     def __init__(
         self,
@@ -122,23 +122,30 @@ class Grant:
         self.identifiers = identifiers
         """Encoded subscription identifiers, as they stand in a PUBLISH [MQTT-3.3.4-3]."""
         self.group = group
+        self.own: Grant | None = None if no_local else self
+        """What applies to messages of the subscriber itself [MQTT-3.8.3-3]."""
         self.plain = not identifiers and not no_local and group is None
         """Nothing but a QoS: what goes there is the same for all."""
 
     def joined(self, other: "Grant") -> "Grant":
         """Both, for a topic that both match: one copy, of the higher QoS, with all identifiers [MQTT-3.3.4-4]."""
-        return Grant(
-            max(self.qos, other.qos),
-            no_local=self.no_local and other.no_local,
+        both = Grant(
+            max(self.qos, other.qos),  # [MQTT-3.3.4-2]
+            no_local=self.no_local or other.no_local,
             retain_as_published=self.retain_as_published or other.retain_as_published,
             identifiers=self.identifiers + other.identifiers,
         )
+        if self.own is not None and other.own is not None:
+            both.own = both if self.own is self and other.own is other else self.own.joined(other.own)
+        else:
+            both.own = self.own or other.own
+        return both
 
 
 class Delivery:
     """A message of QoS 1 or 2 on its way to one session. Plain ones are shared, so nothing in here changes."""
 
-    __slots__ = ("group", "identifiers", "message", "qos", "retain", "seq")
+    __slots__ = ("group", "identifiers", "message", "qos", "retain", "seq", "size")
 
     def __init__(
         self,
@@ -151,12 +158,42 @@ class Delivery:
         seq: int = 0,
     ) -> None:
         self.message = message
+        self.size = message.size
         self.qos = qos
         self.retain = retain
         self.identifiers = identifiers
         self.group = group
         self.seq = seq
         """Its number in the session's journal; 0 when it is not kept on disk."""
+
+
+class DeliveryRun:
+    """Deliveries of QoS 1 that were sent in one piece: packets of `span` bytes, identifiers from `first_id` on.
+
+    Stands for each of them while they are in flight, as an acknowledgement needs no more; `delivery` gives one of them.
+    """
+
+    __slots__ = ("_at", "_mqtt5", "_piece", "_span", "_topic_bytes", "first_id", "size")
+
+    qos = 1
+    seq = 0
+
+    def __init__(self, piece: bytes, span: int, at: int, topic_bytes: int, first_id: int, *, mqtt5: bool) -> None:
+        """`at` is where in a packet the identifier stands, `topic_bytes` how long the topic before it is."""
+        self._piece = piece
+        self._span = span
+        self._at = at
+        self._topic_bytes = topic_bytes
+        self._mqtt5 = mqtt5
+        self.first_id = first_id
+        self.size = span
+
+    def delivery(self, packet_id: int) -> Delivery:
+        """The one with this identifier."""
+        start = (packet_id - self.first_id) * self._span
+        topic = self._piece[start + self._at - self._topic_bytes : start + self._at]
+        payload = self._piece[start + self._at + 2 + self._mqtt5 : start + self._span]
+        return Delivery(Message(topic, payload, 1), 1)
 
 
 def head_of(first: int, topic: bytes, tail_bytes: int) -> bytes:
@@ -182,6 +219,7 @@ def identifier_property(identifier: int) -> bytes:
 
 def application_properties(properties: Properties) -> bytes:
     """The properties that are the application's, encoded in their order [MQTT-3.3.2-17], [MQTT-3.3.2-18]."""
+    # [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-20]
     forwarded = {name: value for name, value in properties.items() if name not in _NOT_FORWARDED}
     if not forwarded:
         return b""

@@ -61,7 +61,7 @@ class BrokerOptions:
     max_undone: int = 1_000
     """Messages of one client that are not acknowledged yet; then it is not read from. MQTT 5: Receive Maximum, 0x93."""
     max_undone_bytes: int = 4 * MIB
-    max_inflight: int = 100
+    max_inflight: int = 1_000
     """Deliveries of QoS 1 and 2 that one client has not acknowledged (or its Receive Maximum); the next ones wait."""
     max_queued: int = 1_000
     """Deliveries of QoS 1 and 2 waiting for one client, connected or not; at most 60,000. Beyond, see `queue_full`."""

@@ -6,9 +6,9 @@ when the sink has taken it over and, if it waits for a session that outlives a c
 
 from collections.abc import Sequence
 
-from broker.native.answers import answer
+from broker.native.answers import answer, nearest
 from broker.native.session import Receipt
-from broker.packets import MQTT_5, Puback, Pubrec
+from broker.packets import MQTT_5, PacketType, Puback, Pubrec
 from broker.packets.properties import Properties
 from broker.reason import TRANSIENT, ReasonCode
 
@@ -71,21 +71,17 @@ class Batch:
                 out += entry
             elif mqtt5:
                 out += refusal(entry, code, tell_why=tell_why, limit=limit)
-            elif code in TRANSIENT:
+            elif code in TRANSIENT:  # 3.1.1: [MQTT-4.8.0-2]
                 return bytes(out), code
             else:
                 out += entry
         return bytes(out), None
 
 
-_ALLOWED = frozenset({0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99})
-
-
 def refusal(entry: bytes, code: ReasonCode, *, tell_why: bool, limit: int) -> bytes:
     """The PUBACK or PUBREC of MQTT 5 that refuses what `entry` would have acknowledged [MQTT-3.4.2-1]."""
-    if code not in _ALLOWED:
-        code = ReasonCode.QUOTA_EXCEEDED if code in TRANSIENT else ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
     packet_id = int.from_bytes(entry[2:4], "big")
-    properties: Properties = {"reason_string": code.words} if tell_why else {}
     kind = Pubrec if entry[0] == _PUBREC else Puback
-    return answer(kind(packet_id=packet_id, reason=code, properties=properties), MQTT_5, limit)
+    reason = nearest(code, PacketType(entry[0] >> 4))
+    properties: Properties = {"reason_string": code.words} if tell_why else {}
+    return answer(kind(packet_id=packet_id, reason=reason, properties=properties), MQTT_5, limit)

@@ -68,11 +68,11 @@ def forward(hub: "Hub", sender: Session, route: Route, run: bytes, span: int, he
     route.messages += count
     same, other = (route.plain5, route.plain) if sender.mqtt5 else (route.plain, route.plain5)
     if same:
-        _push(hub, same, run, count)
+        push(hub, same, run, count)
     if other:
-        _push(hub, other, _translated(route, run, span, head_bytes, to_mqtt5=not sender.mqtt5), count)
+        push(hub, other, _translated(route, run, span, head_bytes, to_mqtt5=not sender.mqtt5), count)
     if route.others or route.groups or route.inline:
-        for at in range(head_bytes, len(run), span):
+        for at in range(head_bytes, head_bytes + len(run), span):
             message = Message(route.wire, run[at : at + span - head_bytes], 0, sender)
             reached = 0
             for session, grant in route.others:
@@ -84,7 +84,8 @@ def forward(hub: "Hub", sender: Session, route: Route, run: bytes, span: int, he
                 hub.call_back(route, message)
 
 
-def _push(hub: "Hub", sessions: list[Session], run: bytes, count: int) -> None:
+def push(hub: "Hub", sessions: list[Session], run: bytes, count: int) -> None:
+    """Give plain subscribers a run of `count` packets of QoS 0 as it is."""
     dirty = hub.dirty
     reached = dropped = 0
     for session in sessions:
@@ -107,7 +108,7 @@ def _translated(route: Route, run: bytes, span: int, head_bytes: int, *, to_mqtt
     """The same run for the other protocol versions: MQTT 5 has one byte more, for no properties."""
     body = span - head_bytes
     start = head_of(0x30, route.wire, body + to_mqtt5) + (b"\0" if to_mqtt5 else b"")
-    return b"".join([start + run[at : at + body] for at in range(head_bytes, len(run), span)])
+    return b"".join([start + run[at : at + body] for at in range(head_bytes, head_bytes + len(run), span)])
 
 
 def publish(
@@ -119,6 +120,7 @@ def publish(
     packet_id = packet.packet_id or 0
     entry = b""
     if packet.qos:
+        # [MQTT-2.2.1-5], [MQTT-3.3.4-1], [MQTT-4.3.2-4], [MQTT-4.3.3-8]
         entry = (_PUBACK if packet.qos == 1 else _PUBREC) + packet_id.to_bytes(2, "big")
     if "subscription_identifier" in packet.properties:  # [MQTT-3.3.4-6]
         raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a subscription identifier from a client")
@@ -128,7 +130,7 @@ def publish(
         return Outcome(entry, awaited=known)
     code = hub.hooks.may_publish(session, name)
     if code.is_error:
-        return Outcome(_refused(connection, entry, code))
+        return Outcome(_refused(connection, entry, code))  # [MQTT-4.3.3-9]
     properties = application_properties(packet.properties) if packet.properties else b""
     expiry_s = packet.properties.get("message_expiry_interval")
     message: Message
@@ -143,19 +145,19 @@ def publish(
             retain=packet.retain,
         )
     else:
-        message = Message(wire, packet.payload, packet.qos, session)
+        message = Message(wire, packet.payload, packet.qos, session)  # [MQTT-4.3.2-5]
     receipt = None
     if packet.qos == 2:
-        if len(session.received) + connection.owing.unacked >= hub.options.max_undone:
+        if len(session.received) + connection.owing.unacked >= hub.options.max_undone:  # [MQTT-3.3.4-7]
             raise MalformedPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many messages that are not released")
-        receipt = session.received[packet_id] = Receipt()
+        receipt = session.received[packet_id] = Receipt()  # [MQTT-4.3.3-13]
         hub.sessions.keep(session)
-    if packet.retain and not hub.retain(name, Retained(message, session.client_id, session.username)):
+    if packet.retain and not hub.retain(name, Retained(message, session.client_id, session.username)):  # [MQTT-3.3.1-8]
         entry = _refused(connection, entry, ReasonCode.QUOTA_EXCEEDED)
         if receipt is not None and connection.mqtt5:
             session.received.pop(packet_id, None)
     route = hub.router.route(wire)
-    reached = hub.deliver(route, message, now)
+    reached = hub.deliver(route, message, now)  # [MQTT-4.5.0-1]
     if connection.mqtt5 and not reached and packet.qos and hub.sink is None and route.is_empty and entry[1] == 2:
         entry = bytes((entry[0], 3)) + entry[2:] + bytes((ReasonCode.NO_MATCHING_SUBSCRIBERS,))
     asked = Publish(
@@ -171,7 +173,7 @@ def publish(
 
 
 def _refused(connection: "Connection", entry: bytes, code: ReasonCode) -> bytes:
-    """How a message is refused: MQTT 5 says so; before, it is acknowledged like any other [MQTT-3.3.5-2] of 3.1.1."""
+    """How a message is refused: MQTT 5 says so; before, it is acknowledged like any other (3.1.1: [MQTT-3.3.5-2])."""
     if not entry or not connection.mqtt5:
         return entry
     return refusal(entry, code, tell_why=connection.tell_why, limit=connection.maximum_packet_size)
@@ -182,12 +184,12 @@ def _resolved(connection: "Connection", packet: PublishPacket) -> bytes:
     alias = packet.properties.pop("topic_alias", None) if packet.properties else None
     if alias is None:
         return wire_topic(packet.topic)
-    if alias > connection.hub.options.topic_alias_maximum:  # [MQTT-3.3.2-9]
+    if alias > connection.hub.options.topic_alias_maximum:  # [MQTT-3.3.2-9], [MQTT-3.2.2-17], [MQTT-3.2.2-18]
         raise MalformedPacket(ReasonCode.TOPIC_ALIAS_INVALID, "a topic alias beyond the maximum")
     if packet.topic:
         wire = wire_topic(packet.topic)
         topic_name(wire, connection.hub)
-        connection.aliases[alias] = wire
+        connection.aliases[alias] = wire  # [MQTT-3.3.2-12]
         return wire
     known = connection.aliases.get(alias)
     if known is None:

@@ -60,9 +60,9 @@ class DeliveryQueue:
         """Add one at the end. Whether there is room is for the caller to ask."""
         if self._items is None or self._ids is None:
             self._items, self._ids = deque(), set()
-        self._items.append((packet_id, delivery))
+        self._items.append((packet_id, delivery))  # [MQTT-4.6.0-5], [MQTT-4.6.0-6]
         self._ids.add(packet_id)
-        self._count(delivery.message.size)
+        self._count(delivery.size)
 
     def first(self) -> tuple[int, Delivery] | None:
         return self._items[0] if self._items else None
@@ -73,7 +73,7 @@ class DeliveryQueue:
             raise IndexError("an empty queue")
         packet_id, delivery = self._items.popleft()
         self._ids.discard(packet_id)
-        self._count(-delivery.message.size)
+        self._count(-delivery.size)
         return packet_id, delivery
 
     def take(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
@@ -85,7 +85,7 @@ class DeliveryQueue:
             if wanted(delivery):
                 taken.append(delivery)
                 self._ids.discard(packet_id)
-                self._count(-delivery.message.size)
+                self._count(-delivery.size)
             else:
                 kept.append((packet_id, delivery))
         self._items = kept

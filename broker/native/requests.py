@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from broker.native import admission
-from broker.native.answers import answer
+from broker.native.answers import answer, nearest
 from broker.native.message import Grant, identifier_property
 from broker.native.session import Session
 from broker.native.shared import split_shared
@@ -11,6 +11,7 @@ from broker.packets import (
     Auth,
     Disconnect,
     MalformedPacket,
+    PacketType,
     Puback,
     Pubcomp,
     Pubrec,
@@ -30,20 +31,26 @@ if TYPE_CHECKING:
     from broker.native.connection import Connection
     from broker.native.hub import Hub
 
+_NOT_FROM_CLIENTS = frozenset(
+    {PacketType.CONNECT, PacketType.CONNACK, PacketType.SUBACK, PacketType.UNSUBACK, PacketType.PINGRESP}
+)
+"""Once they are let in."""
 _FAILURE_3 = 0x80  # the one SUBACK failure before MQTT 5
 
 
 def act(connection: "Connection", session: Session, first: int, data: bytes, start: int, end: int, now: float) -> None:
     """Act on one packet. Raises MalformedPacket for what a client may not send (now)."""
+    if first >> 4 in _NOT_FROM_CLIENTS:  # [MQTT-3.1.0-2]
+        raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a packet that no client may send here")
     packet = decode_body(first, data, start, end, session.protocol)
     if isinstance(packet, Puback):
-        session.puback(packet.packet_id)
+        session.pubacks((packet.packet_id,))
     elif isinstance(packet, Pubrec):
         session.pubrec(packet.packet_id, packet.reason, now)
     elif isinstance(packet, Pubcomp):
         session.pubcomp(packet.packet_id, now)
     elif isinstance(packet, Pubrel):
-        _pubrel(connection.hub, session, packet)
+        _pubrel(connection, session, packet)
     elif isinstance(packet, Subscribe):
         connection.run(_subscribe(connection, session, packet), "mqtt subscribe")
     elif isinstance(packet, Unsubscribe):
@@ -52,17 +59,15 @@ def act(connection: "Connection", session: Session, first: int, data: bytes, sta
         _disconnect(connection, session, packet)
     elif isinstance(packet, Auth):
         admission.reauthenticate(connection, session, packet)
-    else:  # CONNECT [MQTT-3.1.0-2], and what only servers send
-        raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a packet that no client may send here")
 
 
-def _pubrel(hub: "Hub", session: Session, packet: Pubrel) -> None:
+def _pubrel(connection: "Connection", session: Session, packet: Pubrel) -> None:
     """The client knows that we have its message of QoS 2: the packet identifier is free again [MQTT-4.3.3-11]."""
-    wire_id = packet.packet_id.to_bytes(2, "big")
+    hub, wire_id = connection.hub, packet.packet_id.to_bytes(2, "big")
     if packet.packet_id in session.received:
-        del session.received[packet.packet_id]
+        del session.received[packet.packet_id]  # [MQTT-4.3.3-12]
         hub.sessions.keep(session)
-        hub.when_safe_for(session, lambda: session.emit(b"\x70\x02" + wire_id))
+        hub.answer(connection, session, b"\x70\x02" + wire_id)
     elif session.mqtt5:
         session.emit(b"\x70\x03" + wire_id + b"\x92")  # PACKET_IDENTIFIER_NOT_FOUND
     else:
@@ -83,7 +88,7 @@ async def _subscribe(connection: "Connection", session: Session, packet: Subscri
         if code.is_error:
             hub.counters.refused_subscribes += 1
             hub.hooks.tell("refused", session.client_id, session.username, "subscribe", asked.topic_filter, code)
-            reasons.append(code if session.mqtt5 else _FAILURE_3)
+            reasons.append(nearest(code, PacketType.SUBACK) if session.mqtt5 else _FAILURE_3)
             continue
         grant = Grant(
             asked.qos,
@@ -94,7 +99,7 @@ async def _subscribe(connection: "Connection", session: Session, packet: Subscri
         is_new = asked.topic_filter not in session.subscriptions
         hub.sessions.subscribe(session, asked.topic_filter, grant)
         taken.append((asked, grant, is_new))
-        reasons.append(asked.qos)  # [MQTT-3.9.3-2]
+        reasons.append(asked.qos)  # [MQTT-3.9.3-2], [MQTT-3.8.4-7], [MQTT-3.9.3-1]
     if taken:
         hub.sessions.keep(session)
         await hub.safe_for(session)
@@ -104,6 +109,7 @@ async def _subscribe(connection: "Connection", session: Session, packet: Subscri
     refused = [ReasonCode(code) for code in reasons if code >= _FAILURE_3]
     if refused and session.mqtt5 and connection.tell_why:
         properties = {"reason_string": "; ".join(dict.fromkeys(code.words for code in refused))}
+    # [MQTT-2.2.1-6], [MQTT-3.8.4-2], [MQTT-3.8.4-6]
     suback = Suback(packet_id=packet.packet_id, reasons=reasons, properties=properties)
     session.emit(answer(suback, session.protocol, session.maximum_packet_size))
     for asked, grant, is_new in taken:
@@ -132,15 +138,16 @@ async def _may_subscribe(hub: "Hub", session: Session, asked: Subscription) -> R
 
 
 def _unsubscribe(connection: "Connection", session: Session, packet: Unsubscribe) -> None:
-    """Take subscriptions out; what is queued is still delivered [MQTT-3.10.4-1] to [MQTT-3.10.4-6]."""
+    """Take subscriptions out; what is queued is still delivered [MQTT-3.10.4-3], [MQTT-3.10.4-6]."""
     hub = connection.hub
     reasons = []
     for topic_filter in packet.topic_filters:
         there = hub.sessions.unsubscribe(session, topic_filter)
-        reasons.append(int(ReasonCode.SUCCESS if there else ReasonCode.NO_SUBSCRIPTION_EXISTED))
+        reasons.append(int(ReasonCode.SUCCESS if there else ReasonCode.NO_SUBSCRIPTION_EXISTED))  # [MQTT-3.11.3-1]
+    # [MQTT-2.2.1-6], [MQTT-3.10.4-4], [MQTT-3.10.4-5]
     unsuback = Unsuback(packet_id=packet.packet_id, reasons=reasons if session.mqtt5 else [])
     hub.sessions.keep(session)
-    hub.when_safe_for(session, lambda: session.emit(answer(unsuback, session.protocol, session.maximum_packet_size)))
+    hub.answer(connection, session, answer(unsuback, session.protocol, session.maximum_packet_size))
 
 
 def _disconnect(connection: "Connection", session: Session, packet: Disconnect) -> None:

@@ -37,7 +37,7 @@ class RetainedMessages:
     def __init__(self, options: BrokerOptions, journal: RetainedJournal | None = None) -> None:
         self._options = options
         self._journal = journal
-        self._kept: dict[str, Retained] = {}
+        self._kept: dict[str, Retained] = {}  # 3.1.1: [MQTT-3.1.2-7]
         self._topics = TopicTree()
         self._per_username: Counter[str] = Counter()
         self.bytes = 0
@@ -55,7 +55,7 @@ class RetainedMessages:
 
         False when a bound was reached; then the one there stays. Messages of ours count only towards the whole.
         """
-        if not retained.message.payload:
+        if not retained.message.payload:  # [MQTT-3.3.1-7]
             self.discard(topic)
             return True
         options, owner = self._options, retained.username

@@ -38,7 +38,20 @@ Subscriber = Session | SharedGroup | InlineSubscription
 class Route:
     """The subscribers of one topic."""
 
-    __slots__ = ("fresh", "groups", "inline", "messages", "name", "others", "plain", "plain5", "wire")
+    __slots__ = (
+        "_same_qos_1",
+        "fresh",
+        "groups",
+        "inline",
+        "messages",
+        "name",
+        "only_plain",
+        "only_plain5",
+        "others",
+        "plain",
+        "plain5",
+        "wire",
+    )
 
     def __init__(self, name: str, wire: bytes) -> None:
         self.name = name
@@ -53,6 +66,24 @@ class Route:
         self.others: list[tuple[Session, Grant]] = []
         self.groups: list[SharedGroup] = []
         self.inline: list[InlineSubscription] = []
+        self.only_plain = False
+        """Nobody but `plain`, if anybody: a run of QoS 0 from before MQTT 5 may be passed on as it came."""
+        self.only_plain5 = False
+        """The same at MQTT 5."""
+        self._same_qos_1: bool | None = None
+
+    def same_qos_1(self, publisher: Session) -> bool:
+        """Whether all subscribers take a plain run of QoS 1 of this publisher as it came, but for the identifiers."""
+        if self._same_qos_1 is None:
+            self._same_qos_1 = not (self.plain or self.plain5 or self.groups or self.inline) and all(
+                grant.plain and grant.qos and session.mqtt5 == self.others[0][0].mqtt5 for session, grant in self.others
+            )
+        return self._same_qos_1 and bool(self.others) and self.others[0][0].mqtt5 == publisher.mqtt5
+
+    def forget(self) -> None:
+        """Somebody came or went: the subscribers must be found again, and those that went are not held on to."""
+        self.fresh = self.only_plain = self.only_plain5 = False
+        self.plain, self.plain5, self.others, self.groups, self.inline = [], [], [], [], []
 
     @property
     def is_empty(self) -> bool:
@@ -86,7 +117,7 @@ class Router:
         """Find the subscribers of a stale route."""
         grants: dict[Session, Grant] = {}
         route.groups, route.inline = [], []
-        for subscribers in self._tree.match(route.name):
+        for subscribers in self._tree.match(route.name):  # [MQTT-3.3.2-3]
             for subscriber, grant in subscribers.items():
                 if isinstance(subscriber, Session):
                     known = grants.get(subscriber)
@@ -103,6 +134,10 @@ class Router:
                 route.plain5.append(session)
             else:
                 route.plain.append(session)
+        nobody_else = not (route.others or route.groups or route.inline)
+        route.only_plain = nobody_else and not route.plain5
+        route.only_plain5 = nobody_else and not route.plain
+        route._same_qos_1 = None
         route.fresh = True
 
     def sessions(self, topic: str) -> set[Session]:
@@ -158,9 +193,9 @@ class Router:
         """Mark the routes that a filter matches as stale."""
         if "+" in topic_filter or "#" in topic_filter:
             for topic in self._topics.match(topic_filter):
-                self.routes[wire_topic(topic)].fresh = False
+                self.routes[wire_topic(topic)].forget()
         elif (route := self.routes.get(wire_topic(topic_filter))) is not None:
-            route.fresh = False
+            route.forget()
 
     def _remember(self, wire: bytes) -> Route:
         name = str(wire[2:], "utf-8")

@@ -8,11 +8,12 @@ again with the packet identifier it had. Bytes for the client go into `out`, whi
 that has something to send puts itself into `dirty`, the list of those that the broker flushes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import repeat
 from typing import TYPE_CHECKING, Protocol
 
-from broker.native.message import DUP, PUBLISH, Delivery, Grant, Message
+from broker.native.message import DUP, PUBLISH, Delivery, DeliveryRun, Grant, Message
 from broker.native.queue import DeliveryQueue, Shared
 from broker.packets import MalformedPacket, Will
 from broker.reason import ReasonCode
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 _PUBREL = b"\x62\x02"
 _PUBREL_NOT_FOUND = b"\x62\x03"
-_NEVER = 0xFFFF_FFFF
+_HIGH = bytes(packet_id >> 8 for packet_id in range(0x10000))
+_LOW = bytes(packet_id & 0xFF for packet_id in range(0x10000))
+"""The two bytes of each packet identifier, to write many at once."""
 
 
 class Journal(Protocol):
@@ -75,6 +78,7 @@ class Session:
         "_aliases",
         "_inflight_bytes",
         "_last_id",
+        "_limit_bytes",
         "_queue",
         "_safe_seq",
         "_shared",
@@ -130,7 +134,8 @@ class Session:
         """Needs packets made for it alone: a maximum packet size or topic aliases were agreed on."""
         # The session state
         self.subscriptions: dict[str, Grant] = {}
-        self.inflight: dict[int, Delivery] = {}
+        self.inflight: dict[int, Delivery | DeliveryRun] = {}
+        """Runs only while it is connected."""
         self.released: dict[int, int] = {}
         """Packet identifiers whose PUBREC has come and whose PUBCOMP has not, with their number in the journal."""
         self.received: dict[int, Receipt] = {}
@@ -146,6 +151,7 @@ class Session:
         self._safe_seq = 0
         self._last_id = 0
         self._inflight_bytes = 0
+        self._limit_bytes = shared.options.max_queued_bytes
         self._again: dict[int, Delivery] = {}  # sent on an earlier connection, to be sent again when the window allows
         self._queue = DeliveryQueue(shared)
         self._aliases: dict[bytes, bytes] = {}
@@ -173,7 +179,7 @@ class Session:
             and not self._queue.bytes
             and not self._again
             and len(self.inflight) + len(self.released) < self.window
-            and self._inflight_bytes < self._shared.options.max_queued_bytes
+            and self._inflight_bytes < self._limit_bytes
         )
 
     def has_room(self, message: Message) -> bool:
@@ -191,11 +197,11 @@ class Session:
         self.connection = connection
         self.out = []
         self.congested = False
-        self.window = max(1, min(window, self._shared.options.max_inflight))
+        self.window = max(1, min(window, self._shared.options.max_inflight))  # [MQTT-4.9.0-1]
         self.alias_maximum = alias_maximum
         self.maximum_packet_size = maximum_packet_size
         self.special = alias_maximum > 0 or maximum_packet_size > 0
-        self._aliases = {}
+        self._aliases = {}  # [MQTT-3.3.2-7]
 
     def detach(self) -> None:
         """The client is gone; what it was sent and did not acknowledge stays in flight."""
@@ -203,10 +209,11 @@ class Session:
         self.out = None
         self.congested = False
         self._aliases = {}
+        self.inflight.update(self._singly())
 
     def resume(self, now: float) -> None:
         """Send again what was not acknowledged, in the order it was first sent [MQTT-4.4.0-1], [MQTT-4.6.0-1]."""
-        self._again = self.inflight | self._again
+        self._again = self._singly() | self._again
         self.inflight = {}
         self._inflight_bytes = 0
         for packet_id in self.released:
@@ -218,17 +225,19 @@ class Session:
         if self.out is not None:
             if not self.out:
                 self._shared.dirty.append(self)
-            self.out.append(data)
+            self.out.append(data)  # [MQTT-3.3.4-10], [MQTT-4.9.0-3]
 
     # --- deliveries
 
     def deliver(self, message: Message, grant: Grant, now: float, *, retained: bool = False) -> bool:
         """Send a message or let it wait; False when it was dropped, or nobody is there and it is of QoS 0.
 
-        `retained`: it was kept from before, so it goes with RETAIN set [MQTT-3.3.1-8].
+        `retained`: it was kept from before, so it goes with RETAIN set (3.1.1: [MQTT-3.3.1-8]).
         """
-        if grant.no_local and message.sender is self:  # [MQTT-3.8.3-3]
-            return False
+        if not grant.plain and message.sender is not None and message.sender.client_id == self.client_id:
+            if grant.own is None:  # [MQTT-3.8.3-3]
+                return False
+            grant = grant.own
         qos = grant.qos if grant.qos < message.qos else message.qos  # [MQTT-3.8.4-8]
         retain = retained or (message.retain and grant.retain_as_published)  # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
         if not qos:
@@ -237,15 +246,29 @@ class Session:
             if self.congested:
                 self._shared.counters.dropped_slow += 1
                 return False
-            return self._pack(message, PUBLISH | retain, b"", grant.identifiers, now)
+            return self._pack(message, PUBLISH | retain, b"", grant.identifiers, now)  # [MQTT-4.3.1-1]
         if qos == 1 and grant.plain and not retain and self.journal is None:
             delivery = message.once
             if delivery is None:
                 delivery = message.once = Delivery(message, 1)
-            out = self.out
-            if out is not None and not self.special and message.expires_at is None and self.can_take:
-                packet_id = self._next_id()
-                self.inflight[packet_id] = delivery
+            # The hot path: `can_take`, `_next_id`, `_fly` and `_send` in one, as calling them costs more than they do
+            out, inflight = self.out, self.inflight
+            if (
+                out is not None
+                and not self.congested
+                and not self.special
+                and not self._queue.bytes
+                and not self._again
+                and not self.released
+                and len(inflight) < self.window
+                and self._inflight_bytes < self._limit_bytes
+                and message.expires_at is None
+            ):
+                packet_id = self._last_id % 0xFFFF + 1
+                if packet_id in inflight:
+                    packet_id = self._next_id()
+                self._last_id = packet_id
+                inflight[packet_id] = delivery
                 self._inflight_bytes += message.size
                 head, tail = message.form(0x32, mqtt5=self.mqtt5)
                 if not out:
@@ -269,20 +292,20 @@ class Session:
 
     def pump(self, now: float) -> None:
         """Send what is queued, as far as it may go."""
-        queue, limit_bytes = self._queue, self._shared.options.max_queued_bytes
+        queue = self._queue
         if self.out is None or self.congested:
             return
         while self._again and len(self.inflight) + len(self.released) < self.window:
             packet_id = next(iter(self._again))
             delivery = self._again.pop(packet_id)
             self._fly(packet_id, delivery)
-            self._send(packet_id, delivery, now, dup=DUP)
+            self._send(packet_id, delivery, now, dup=DUP)  # [MQTT-3.3.1-1], [MQTT-4.3.3-7]
         if self._again:
             return
         while (
             (first := queue.first()) is not None
-            and len(self.inflight) + len(self.released) < self.window  # [MQTT-3.3.4-9]
-            and self._inflight_bytes < limit_bytes
+            and len(self.inflight) + len(self.released) < self.window  # [MQTT-3.3.4-9], [MQTT-4.9.0-2]
+            and self._inflight_bytes < self._limit_bytes
         ):
             packet_id, delivery = first
             if delivery.qos == 2 and delivery.seq > self._safe_seq:
@@ -309,22 +332,58 @@ class Session:
         if sent:
             self._fly(packet_id, delivery)
         else:
-            self._queue.push(packet_id, delivery)
+            self._queue.push(packet_id, delivery)  # 3.1.1: [MQTT-3.1.2-5]
 
     def restore_released(self, packet_id: int, seq: int) -> None:
         """A PUBREC read from disk."""
         self.last_seq = max(self.last_seq, seq)
         self.released[packet_id] = seq
 
-    def puback(self, packet_id: int) -> None:
-        """A delivery of QoS 1 is over, whatever its reason code says; `pump` sends the next one."""
-        delivery = self.inflight.get(packet_id)
-        if delivery is None:
+    def run_room(self) -> int:
+        """How many packets `deliver_run` may be given now."""
+        if self.journal is not None or self.special or not self.can_take:
+            return 0
+        return min(self.window - len(self.inflight) - len(self.released), 0xFFFF - self._last_id)
+
+    def is_free(self, count: int) -> bool:
+        """Whether the next `count` packet identifiers are not in use, which they are only after 65,535 others."""
+        following = range(self._last_id + 1, self._last_id + 1 + count)
+        return self.inflight.keys().isdisjoint(following) and self.released.keys().isdisjoint(following)
+
+    def deliver_run(self, piece: bytes, span: int, at: int, count: int, topic_bytes: int) -> None:
+        """Send PUBLISH packets of QoS 1 on as they came, but for the packet identifiers, which stand `at` in each.
+
+        The caller has asked `run_room` and `is_free`.
+        """
+        out = self.out
+        if out is None:
             return
-        if delivery.qos != 1:
-            raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a PUBACK for a PUBLISH of QoS 2")
-        self._land(packet_id)
-        self._forget(delivery)
+        first = self._last_id + 1
+        self._last_id += count
+        run = DeliveryRun(piece, span, at, topic_bytes, first, mqtt5=self.mqtt5)
+        self.inflight.update(zip(range(first, first + count), repeat(run)))
+        self._inflight_bytes += run.size * count
+        sent = bytearray(piece)
+        sent[at::span] = _HIGH[first : first + count]
+        sent[at + 1 :: span] = _LOW[first : first + count]
+        if not out:
+            self._shared.dirty.append(self)
+        out.append(bytes(sent))
+
+    def pubacks(self, packet_ids: Iterable[int]) -> None:
+        """Deliveries of QoS 1 are over, whatever their reason codes say; `pump` sends the next ones."""
+        for packet_id in packet_ids:
+            delivery = self.inflight.pop(packet_id, None)
+            if delivery is None:
+                if not packet_id:
+                    raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a packet identifier of 0")  # [MQTT-2.2.1-3]
+                continue
+            if delivery.qos != 1:
+                self.inflight[packet_id] = delivery
+                raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a PUBACK for a PUBLISH of QoS 2")
+            self._inflight_bytes -= delivery.size
+            if delivery.seq:
+                self._forget(delivery)
 
     def pubrec(self, packet_id: int, reason: int, now: float) -> None:
         """The client has a message of QoS 2, or refuses it."""
@@ -339,13 +398,13 @@ class Session:
             return
         if delivery.qos != 2:
             raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a PUBREC for a PUBLISH of QoS 1")
-        self._land(packet_id)
-        if reason >= 0x80:
+        self._land(packet_id)  # [MQTT-4.3.2-3]
+        if reason >= 0x80:  # [MQTT-4.4.0-2], [MQTT-4.8.2-6]
             self._forget(delivery)
             self.pump(now)
             return
         self.released[packet_id] = delivery.seq  # [MQTT-4.3.3-5]: the message itself is not needed any more
-        release = _PUBREL + packet_id.to_bytes(2, "big")
+        release = _PUBREL + packet_id.to_bytes(2, "big")  # [MQTT-4.3.3-4], [MQTT-4.6.0-4]
         if self.journal is None or not delivery.seq:
             self.emit(release)
             return
@@ -360,11 +419,12 @@ class Session:
         self.pump(now)
 
     def hand_back(self, now: float) -> None:
-        """Give what came by a shared subscription to another member of it, if there is one [MQTT-4.8.2-4]."""
+        """Give what came by a shared subscription to another member of it, if there is one."""
 
         def passed_on(delivery: Delivery) -> bool:
             return delivery.group is not None and delivery.group.pass_on(delivery.message, self, now)
 
+        # [MQTT-4.8.2-4], [MQTT-4.8.2-5]
         self._take_back(lambda delivery: delivery.qos == 1 and passed_on(delivery), passed_on)
 
     def drop_unwanted(self, unwanted: Callable[[str], bool]) -> None:
@@ -378,15 +438,14 @@ class Session:
     def waiting(self) -> Iterator[Delivery]:
         """What the client has not acknowledged, and what is queued behind."""
         yield from self._again.values()
-        yield from self.inflight.values()
+        yield from self._singly().values()
         yield from self._queue
 
     def end(self) -> None:
         """The session is over: nothing of it counts any more. What is on disk of it is for the caller to delete."""
         self._queue.clear()
-        self.inflight.clear()
-        self.released.clear()
-        self._again.clear()
+        self.inflight, self.released, self._again = {}, {}, {}
+        self.subscriptions, self.received = {}, {}
         self._inflight_bytes = 0
 
     def _enqueue(self, delivery: Delivery, now: float) -> bool:
@@ -419,10 +478,17 @@ class Session:
 
     def _fly(self, packet_id: int, delivery: Delivery) -> None:
         self.inflight[packet_id] = delivery
-        self._inflight_bytes += delivery.message.size
+        self._inflight_bytes += delivery.size
+
+    def _singly(self) -> dict[int, Delivery]:
+        """What is in flight, each delivery by itself."""
+        return {
+            packet_id: delivery.delivery(packet_id) if isinstance(delivery, DeliveryRun) else delivery
+            for packet_id, delivery in self.inflight.items()
+        }
 
     def _land(self, packet_id: int) -> None:
-        self._inflight_bytes -= self.inflight.pop(packet_id).message.size
+        self._inflight_bytes -= self.inflight.pop(packet_id).size
 
     def _take_back(self, flying: Callable[[Delivery], bool], queued: Callable[[Delivery], bool]) -> None:
         """Forget what is in flight, and what is queued, as the two say."""
@@ -430,19 +496,19 @@ class Session:
             if flying(delivery):
                 del self._again[packet_id]
                 self._forget(delivery)
-        for packet_id, delivery in list(self.inflight.items()):
+        for packet_id, delivery in self._singly().items():
             if flying(delivery):
-                self._land(packet_id)
+                self._land(packet_id)  # [MQTT-4.3.3-3], [MQTT-4.3.3-6]
                 self._forget(delivery)
         for delivery in self._queue.take(queued):
             self._forget(delivery)
 
-    def _forget(self, delivery: Delivery) -> None:
+    def _forget(self, delivery: Delivery | DeliveryRun) -> None:
         if delivery.seq and self.journal is not None:
             self.journal.delete(self, delivery.seq)
 
     def _next_id(self) -> int:
-        """A packet identifier not in use [MQTT-2.2.1-3]: windows and queues are bounded, so there is one."""
+        """A packet identifier not in use [MQTT-2.2.1-4]: windows and queues are bounded, so there is one."""
         packet_id, queue = self._last_id % 0xFFFF + 1, self._queue
         while (
             packet_id in self.inflight
@@ -452,10 +518,10 @@ class Session:
         ):
             packet_id = packet_id % 0xFFFF + 1
         self._last_id = packet_id
-        return packet_id
+        return packet_id  # [MQTT-4.3.2-1], [MQTT-4.3.3-1]
 
     def _send(self, packet_id: int, delivery: Delivery, now: float, *, dup: int = 0) -> bool:
-        first = PUBLISH | dup | delivery.qos << 1 | delivery.retain
+        first = PUBLISH | dup | delivery.qos << 1 | delivery.retain  # [MQTT-3.3.1-3], [MQTT-4.3.2-2], [MQTT-4.3.3-2]
         wire_id = packet_id.to_bytes(2, "big")
         if self._pack(delivery.message, first, wire_id, delivery.identifiers, now):
             return True
@@ -475,11 +541,11 @@ class Session:
             out += (head, wire_id, tail)
             return True
         topic, fresh = message.topic, b""
-        if self.alias_maximum:
+        if self.alias_maximum:  # [MQTT-3.1.2-27]
             alias = self._aliases.get(topic)
             if alias is not None:
                 topic = b"\0\0"
-            elif len(self._aliases) < self.alias_maximum:  # [MQTT-3.1.2-26]
+            elif len(self._aliases) < self.alias_maximum:  # [MQTT-3.1.2-26], [MQTT-3.3.2-11]
                 alias = fresh = b"\x23" + (len(self._aliases) + 1).to_bytes(2, "big")
             identifiers = (alias or b"") + identifiers
         head, tail = message.form_for(first, topic, identifiers, now)

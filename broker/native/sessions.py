@@ -31,9 +31,11 @@ class Sessions:
         self._hub = hub
         self._keeper = keeper
         self._shared = Shared(hub.options, hub.counters, hub.dirty)
-        self._by_client_id: dict[str, Session] = {}
+        self._by_client_id: dict[str, Session] = {}  # [MQTT-3.1.3-2]
         self._per_username: dict[str, dict[str, None]] = {}  # client ids, oldest first
         self._away: dict[str, None] = {}  # client ids of sessions without a connection, longest away first
+        self.displaced = 0
+        """How many sessions without a connection gave way to another, at a bound."""
 
     def get(self, client_id: str) -> Session | None:
         return self._by_client_id.get(client_id)
@@ -63,11 +65,13 @@ class Sessions:
             oldest = next((each for each in mine if each in self._away), None)
             if oldest is None:
                 return False
+            self.displaced += 1
             self.forget(self._by_client_id[oldest])
         if len(self._by_client_id) >= self._hub.options.max_sessions:
             oldest = next(iter(self._away), None)
             if oldest is None:
                 return False
+            self.displaced += 1
             self.forget(self._by_client_id[oldest])
         return True
 
@@ -143,7 +147,7 @@ class Sessions:
                 self._publish_will(session, now)
             elif session.will is not None:
                 session.will_at = now + delay_s
-            if session.durable:
+            if session.durable:  # [MQTT-3.1.2-23]
                 session.expires_at = now + session.expiry_s
                 self._away[session.client_id] = None
                 self._hub.wheel.set(session, min(session.expires_at, session.will_at or session.expires_at))
@@ -184,6 +188,16 @@ class Sessions:
             if (session := self._by_client_id.get(client_id)) is not None:
                 self.forget(session, with_will=False)
         return len(client_ids) + asking
+
+    def kick_client(self, username: str, client_id: str, reason: ReasonCode) -> bool:
+        """End one client's connection and forget its session; False when that user name has none such."""
+        session = self._by_client_id.get(client_id)
+        if session is None or session.username != username:
+            return False
+        if session.connection is not None:
+            session.connection.end(reason.words, reason, with_will=False)
+        self.forget(session, with_will=False)
+        return True
 
     def info(self, session: Session) -> SessionInfo:
         return SessionInfo(
@@ -235,9 +249,9 @@ class Sessions:
 
     def _session_due(self, session: Session, now: float) -> float | None:
         """A session that is away: its will delay or its expiry may have come."""
-        if session.out is not None or session.expires_at is None:
+        if session.out is not None or session.expires_at is None:  # [MQTT-4.1.0-1]
             return None
-        if session.expires_at <= now:
+        if session.expires_at <= now:  # [MQTT-4.1.0-2]
             self.forget(session)
             self._hub.wake()
             return None
@@ -251,15 +265,15 @@ class Sessions:
     def _publish_will(self, session: Session, now: float) -> None:
         """[MQTT-3.1.2-8]. The Guard is asked again, as rules change."""
         will, session.will = session.will, None
-        if will is None or self._hub.hooks.may_publish(session, will.topic).is_error:
+        if will is None or self._hub.hooks.may_publish(session, will.topic).is_error:  # 3.1.1: [MQTT-3.1.2-12]
             return
         self._hub.counters.wills += 1
         self._hub.publish(
             will.topic,
             will.payload,
             will.qos,
-            retain=will.retain,
-            properties=will.properties or None,
+            retain=will.retain,  # [MQTT-3.1.2-14], [MQTT-3.1.2-15]
+            properties=will.properties or None,  # [MQTT-3.1.3-10]
             sender=session,
             now=now,
         )
@@ -284,26 +298,28 @@ class Sessions:
 
     def unsubscribe(self, session: Session, topic_filter: str) -> bool:
         """Take a subscription out; whether it was there."""
-        if session.subscriptions.pop(topic_filter, None) is None:
+        if session.subscriptions.pop(topic_filter, None) is None:  # [MQTT-3.10.4-1]
             return False
         shared = split_shared(topic_filter)
         if shared is None:
-            self._hub.router.remove(topic_filter, session)
+            self._hub.router.remove(topic_filter, session)  # [MQTT-3.10.4-2]
         else:
             self._hub.router.leave(*shared, session)
         return True
 
     def send_retained(self, session: Session, asked: Subscription, grant: Grant, *, is_new: bool) -> None:
-        """What is retained on the topics of a new subscription [MQTT-3.3.1-9] to [MQTT-3.3.1-11]."""
+        """What is retained on the topics of a new subscription."""
+        # [MQTT-3.3.1-10], [MQTT-3.3.1-11]
         if grant.group is not None or asked.retain_handling == 2 or (asked.retain_handling == 1 and not is_new):
             return
         now = monotonic()
-        for kept in self._hub.retained.matching(asked.topic_filter, now):
+        for kept in self._hub.retained.matching(asked.topic_filter, now):  # [MQTT-3.3.1-9], [MQTT-3.8.4-4]
             name = kept.message.topic_name
             if kept.username and self._hub.hooks.ask_publish(kept.client_id, kept.username, name).is_error:
                 self._hub.retained.discard(name)  # its publisher has lost the right to it
                 continue
-            session.deliver(kept.message, grant, now, retained=True)
+            if not (grant.no_local and kept.client_id == session.client_id):
+                session.deliver(kept.message, grant, now, retained=True)
         self._hub.wake()
 
     def _route_to(self, session: Session, topic_filter: str, grant: Grant) -> None:

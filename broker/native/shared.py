@@ -34,10 +34,14 @@ class SharedGroup:
     def deliver(self, message: Message, now: float) -> bool:
         """To the next member that can take it at once, else to one that can keep it; whether a connected one took it.
 
-        A member that is full or away is passed over as long as another one is there.
+        A member that is full or away is passed over as long as another one is there. When all are full, the queue of
+        the one whose turn it is says what gives way.
         """
         session = self._pick(message, None)
-        return session is not None and session.deliver(message, self.grants[session], now)
+        if session is None and self.members:
+            self._next = (self._next + 1) % len(self.members)
+            session = self.members[self._next - 1]
+        return session is not None and session.deliver(message, self.grants[session], now)  # [MQTT-4.8.2-3]
 
     def pass_on(self, message: Message, giver: "Session", now: float) -> bool:
         """Give a connected member what another one, which is gone, has not acknowledged; False when there is none."""
@@ -53,9 +57,12 @@ class SharedGroup:
             session = members[place]
             if session is giver:
                 continue
-            if session.can_take:
+            at_qos_0 = not message.qos or not self.grants[session].qos
+            if session.can_take or (at_qos_0 and session.out is not None and not session.congested):
                 self._next = (place + 1) % count
                 return session
+            if at_qos_0:  # which is never kept
+                continue
             if session.has_room(message) and (second is None or (session.out is not None and not second[0])):
                 second = (session.out is not None, place)
         if second is None:

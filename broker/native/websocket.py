@@ -10,13 +10,15 @@ from typing import Any
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from broker.native.connection import Connection
+from broker.native.connection import LOST, Connection
 from broker.native.hub import Hub
 
 _FRAME_BYTES = 14  # the most that a frame's header takes
+_HANDSHAKE_BYTES = 16 * 1024  # the library would take a megabyte of headers, and nobody has said who he is
 
 # A failed handshake is the peer's fault; the library would log it as an error with its traceback.
 _quiet = logging.getLogger(f"{__name__}.websockets")
@@ -37,7 +39,7 @@ class WebSocketTransport(asyncio.Protocol):
             logger=_quiet,
         )
         self._transport: asyncio.Transport | None = None
-        self._open = False
+        self._handshake_bytes = 0
 
     # --- asyncio.Protocol, towards the network
 
@@ -51,6 +53,11 @@ class WebSocketTransport(asyncio.Protocol):
         protocol = self._protocol
         if self._connection.session is not None:
             protocol.max_size = self._limit
+        if protocol.state is State.CONNECTING:
+            self._handshake_bytes += len(data)
+            if self._handshake_bytes > _HANDSHAKE_BYTES:
+                self._connection.end("WebSocket handshake too long", cut=True)
+                return
         protocol.receive_data(data)
         for event in protocol.events_received():
             if isinstance(event, Request):
@@ -62,6 +69,7 @@ class WebSocketTransport(asyncio.Protocol):
                     self._connection.data_received(bytes(event.data))
             elif event.opcode is Opcode.TEXT:
                 protocol.fail(CloseCode.UNSUPPORTED_DATA, "MQTT is binary")  # [MQTT-6.0.0-1]
+                break
         self._send()
 
     def eof_received(self) -> None:
@@ -79,20 +87,18 @@ class WebSocketTransport(asyncio.Protocol):
     # --- a transport, towards the connection
 
     def write(self, data: bytes) -> None:
-        if self._open:
+        if self._protocol.state is State.OPEN:  # the peer may have closed in the very read that is worked on
             self._protocol.send_binary(data)
             self._send()
 
     def close(self) -> None:
-        if self._open:
-            self._open = False
-            self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
-            self._send()
+        if self._protocol.state is State.OPEN:
+            self._protocol.fail(CloseCode.NORMAL_CLOSURE)  # send_close would mind what of a message is still to come
+        self._send()
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        self._open = False
         if self._transport is not None:
             self._transport.abort()
 
@@ -115,9 +121,10 @@ class WebSocketTransport(asyncio.Protocol):
         return default if self._transport is None else self._transport.get_extra_info(name, default)
 
     def _shake_hands(self, request: Request) -> None:
+        if self._protocol.eof_sent:  # what came right behind the request has ended it already
+            return
         response = self._protocol.accept(request)
         self._protocol.send_response(response)
-        self._open = response.status_code == 101
 
     def _send(self) -> None:
         transport = self._transport
@@ -127,5 +134,5 @@ class WebSocketTransport(asyncio.Protocol):
         if data and not transport.is_closing():
             transport.write(data)
         if self._protocol.close_expected():
-            self._open = False
+            self._connection.end(LOST)  # with its patience for the last bytes
             transport.close()

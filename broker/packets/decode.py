@@ -63,6 +63,8 @@ def decode_body(first: int, buffer: Buffer, start: int, end: int, protocol: int)
 def _connect(first: int, buffer: Buffer, at: int, end: int, protocol: int) -> Connect:
     name, at = read_text(buffer, at, end)
     protocol, at = read_u8(buffer, at, end)
+    if name not in PROTOCOL_NAMES.values():  # another protocol: nothing of ours could be understood there
+        raise protocol_error("a protocol name that is not ours")  # [MQTT-3.1.2-1]
     if PROTOCOL_NAMES.get(protocol) != name:  # [MQTT-3.1.2-1], [MQTT-3.1.2-2]
         raise MalformedPacket(ReasonCode.UNSUPPORTED_PROTOCOL_VERSION, "a protocol name or level that is not ours")
     flags, at = read_u8(buffer, at, end)
@@ -72,7 +74,7 @@ def _connect(first: int, buffer: Buffer, at: int, end: int, protocol: int) -> Co
         raise malformed("a will QoS or retain without a will")  # [MQTT-3.1.2-11], [MQTT-3.1.2-13]
     keepalive_s, at = read_u16(buffer, at, end)
     properties, at = _properties(buffer, at, end, PacketType.CONNECT, protocol)
-    client_id, at = read_text(buffer, at, end)
+    client_id, at = read_text(buffer, at, end)  # [MQTT-3.1.3-1], [MQTT-3.1.3-3], [MQTT-3.1.3-4]
     packet = Connect(
         protocol=protocol,
         client_id=client_id,
@@ -82,7 +84,7 @@ def _connect(first: int, buffer: Buffer, at: int, end: int, protocol: int) -> Co
     )
     if flags & 0x04:  # [MQTT-3.1.2-9]
         will_properties, at = _properties(buffer, at, end, WILL, protocol)
-        topic, at = read_text(buffer, at, end)
+        topic, at = read_text(buffer, at, end)  # [MQTT-3.1.3-11]
         payload, at = read_binary(buffer, at, end)
         packet.will = Will(
             topic=topic, payload=payload, qos=flags >> 3 & 3, retain=bool(flags & 0x20), properties=will_properties
@@ -91,10 +93,10 @@ def _connect(first: int, buffer: Buffer, at: int, end: int, protocol: int) -> Co
         raise malformed("a password without a user name")  # 3.1.1: [MQTT-3.1.2-22]
     # In 3.1 "the Remaining Length takes precedence": a user name and password announced may be missing (section 3.1).
     if flags & 0x80 and not (protocol == MQTT_3_1 and at == end):  # [MQTT-3.1.2-17]
-        packet.username, at = read_text(buffer, at, end)
+        packet.username, at = read_text(buffer, at, end)  # [MQTT-3.1.3-12]
     if flags & 0x40 and not (protocol == MQTT_3_1 and at == end):  # [MQTT-3.1.2-19]
         packet.password, at = read_binary(buffer, at, end)
-    _must_end(at, end)
+    _must_end(at, end)  # [MQTT-3.1.2-16], [MQTT-3.1.2-18]
     rules.check_connect(packet)
     return packet
 
@@ -166,12 +168,14 @@ def _subscribe(first: int, buffer: Buffer, at: int, end: int, protocol: int) -> 
         )
         rules.check_subscription(subscription, protocol)
         subscriptions.append(subscription)
+        rules.check_count(len(subscriptions), PacketType.SUBSCRIBE)
     return Subscribe(packet_id=packet_id, subscriptions=subscriptions, properties=properties)
 
 
 def _suback(first: int, buffer: Buffer, at: int, end: int, protocol: int) -> Suback:
     packet_id, at = _packet_id(buffer, at, end)
     properties, at = _properties(buffer, at, end, PacketType.SUBACK, protocol)
+    rules.check_count(end - at, PacketType.SUBACK)
     reasons = list(buffer[at:end])
     rules.check_reasons(reasons, PacketType.SUBACK, protocol)
     return Suback(packet_id=packet_id, reasons=reasons, properties=properties)
@@ -187,12 +191,14 @@ def _unsubscribe(first: int, buffer: Buffer, at: int, end: int, protocol: int) -
         topic_filter, at = read_text(buffer, at, end)  # [MQTT-3.10.3-1]
         rules.check_topic_filter(topic_filter)
         topic_filters.append(topic_filter)
+        rules.check_count(len(topic_filters), PacketType.UNSUBSCRIBE)
     return Unsubscribe(packet_id=packet_id, topic_filters=topic_filters, properties=properties)
 
 
 def _unsuback(first: int, buffer: Buffer, at: int, end: int, protocol: int) -> Unsuback:
     packet_id, at = _packet_id(buffer, at, end)
     properties, at = _properties(buffer, at, end, PacketType.UNSUBACK, protocol)
+    rules.check_count(end - at, PacketType.UNSUBACK)
     reasons = list(buffer[at:end])
     rules.check_reasons(reasons, PacketType.UNSUBACK, protocol)
     return Unsuback(packet_id=packet_id, reasons=reasons, properties=properties)

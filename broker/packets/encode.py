@@ -95,6 +95,7 @@ def _ack(packet: Ack, protocol: int) -> bytes:
 def _subscribe(packet: Subscribe, protocol: int) -> bytes:
     if not packet.subscriptions:
         raise Unencodable("a SUBSCRIBE without topic filters")  # [MQTT-3.8.3-2]
+    rules.check_count(len(packet.subscriptions), PacketType.SUBSCRIBE)
     parts = [_packet_id(packet.packet_id), _properties(packet.properties, PacketType.SUBSCRIBE, protocol)]
     for line in packet.subscriptions:
         rules.check_subscription(line, protocol)
@@ -113,6 +114,7 @@ def _suback(packet: Suback | Unsuback, protocol: int) -> bytes:
 def _unsubscribe(packet: Unsubscribe, protocol: int) -> bytes:
     if not packet.topic_filters:
         raise Unencodable("an UNSUBSCRIBE without topic filters")  # [MQTT-3.10.3-2]
+    rules.check_count(len(packet.topic_filters), PacketType.UNSUBSCRIBE)
     parts = [_packet_id(packet.packet_id), _properties(packet.properties, PacketType.UNSUBSCRIBE, protocol)]
     for topic_filter in packet.topic_filters:
         rules.check_topic_filter(topic_filter)

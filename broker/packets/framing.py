@@ -52,7 +52,7 @@ def _first_bytes(protocol: int) -> frozenset[int]:
     """The first bytes a protocol level allows."""
     allowed = {first_byte(kind) for kind in PacketType if kind is not PacketType.PUBLISH}
     if protocol < MQTT_5:
-        allowed.discard(first_byte(PacketType.AUTH))  # [MQTT-2.2.2-2] of 3.1.1, table 2.1
+        allowed.discard(first_byte(PacketType.AUTH))  # 3.1.1: [MQTT-4.8.0-1], table 2.1
     if protocol == MQTT_3_1:
         allowed |= {first_byte(kind) | DUP for kind in _FLAGS_OF}  # 3.1, section 2.1: these are sent again with DUP
     for flags in range(16):
@@ -73,6 +73,7 @@ def check_first_byte(first: int, protocol: int) -> None:
     if kind == 0 or (kind == PacketType.AUTH and protocol < MQTT_5):
         raise malformed(f"packet type {kind} is reserved")
     if kind != PacketType.PUBLISH:
+        # [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1], [MQTT-3.14.1-1], [MQTT-3.15.1-1]
         raise malformed(f"reserved flags 0x{flags:X} on {PacketType(kind).name}")  # [MQTT-2.1.3-1]
     if flags & 0x06 == 0x06:
         raise malformed("a PUBLISH of QoS 3")  # [MQTT-3.3.1-4]
@@ -108,5 +109,5 @@ def frame(buffer: Buffer, offset: int = 0, max_packet_bytes: int = MAX_PACKET_BY
                 raise malformed("a remaining length of more than four bytes")  # section 2.1.4
     end = start + length
     if end - offset > max_packet_bytes:
-        raise MalformedPacket(ReasonCode.PACKET_TOO_LARGE, f"a packet of {end - offset} bytes")  # [MQTT-3.1.2-24]
+        raise MalformedPacket(ReasonCode.PACKET_TOO_LARGE, f"a packet of {end - offset} bytes")  # [MQTT-3.2.2-15]
     return (buffer[offset], start, end) if end <= have else None

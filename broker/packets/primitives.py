@@ -68,16 +68,16 @@ def read_text(buffer: Buffer, at: int, end: int) -> tuple[str, int]:
     if stop > end:
         raise malformed("a length goes beyond the end of the packet")
     try:
-        text = str(buffer[start:stop], "utf-8")  # strict: no surrogates, nothing overlong
+        text = str(buffer[start:stop], "utf-8")  # strict: no surrogates, nothing overlong; U+FEFF stays [MQTT-1.5.4-3]
     except UnicodeDecodeError as error:
         raise malformed("a string is not UTF-8") from error  # [MQTT-1.5.4-1]
     if "\0" in text:
-        raise malformed("a string holds U+0000")  # [MQTT-1.5.4-2]
+        raise malformed("a string holds U+0000")  # [MQTT-1.5.4-2], [MQTT-4.7.3-2]
     return text, stop
 
 
 def read_pair(buffer: Buffer, at: int, end: int) -> tuple[tuple[str, str], int]:
-    name, at = read_text(buffer, at, end)
+    name, at = read_text(buffer, at, end)  # [MQTT-1.5.7-1]
     value, at = read_text(buffer, at, end)
     return (name, value), at
 
@@ -106,7 +106,7 @@ def write_varint(value: int) -> bytes:
 
 
 def write_binary(value: bytes) -> bytes:
-    if len(value) > 0xFFFF:
+    if len(value) > 0xFFFF:  # [MQTT-4.7.3-3]
         raise Unencodable(f"{len(value)} bytes where MQTT allows 65,535")
     return len(value).to_bytes(2, "big") + value
 

@@ -89,8 +89,8 @@ class Rule:
 RULES = (
     Rule(0x01, "payload_format_indicator", Wire.BYTE, _MESSAGE, high=1),
     Rule(0x02, "message_expiry_interval", Wire.U32, _MESSAGE),
-    Rule(0x03, "content_type", Wire.TEXT, _MESSAGE),
-    Rule(0x08, "response_topic", Wire.TEXT, _MESSAGE),
+    Rule(0x03, "content_type", Wire.TEXT, _MESSAGE),  # [MQTT-3.3.2-19]
+    Rule(0x08, "response_topic", Wire.TEXT, _MESSAGE),  # [MQTT-3.3.2-13]
     Rule(0x09, "correlation_data", Wire.BINARY, _MESSAGE),
     Rule(
         0x0B,
@@ -198,6 +198,8 @@ def write_properties(properties: Properties, place: int) -> bytes:
 
 def _check_value(rule: Rule, value: Any) -> None:
     if rule.wire in (Wire.BYTE, Wire.U16, Wire.U32, Wire.VARINT):
+        if rule.name == "topic_alias" and not value:
+            raise MalformedPacket(ReasonCode.TOPIC_ALIAS_INVALID, "a topic alias of 0")  # [MQTT-3.3.2-8]
         if not rule.low <= value <= rule.high:
             raise protocol_error(f"{rule.name} is out of its range")
     elif rule.name == "response_topic" and (not value or "+" in value or "#" in value):

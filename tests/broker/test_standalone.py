@@ -4,6 +4,7 @@ import asyncio
 import os
 import pty
 import re
+import resource
 import signal
 import socket
 import stat
@@ -424,6 +425,19 @@ async def test_a_reload_that_fails_keeps_what_there_was_and_says_why(tmp_path: P
         await broker.logged("cannot be read: No such file")
         assert mosquitto_pub(broker.port, "devices/alice/x", "1", *RIGHT).returncode == 0
         await broker.reload(ALICE + OWN)
+
+
+async def test_a_reload_without_file_descriptors_keeps_what_there_was(tmp_path: Path) -> None:
+    """CVE-2017-7652: Mosquitto fell back to its defaults."""
+    with standalone(tmp_path, toml=ALICE + OWN) as broker:
+        limits = resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        broker.process.send_signal(signal.SIGHUP)
+        await broker.logged("not reloaded, all stays as it was: ")
+        resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE, limits)
+        assert "Too many open files" in broker.log()
+        assert mosquitto_pub(broker.port, "devices/alice/x", "1", *RIGHT).returncode == 0
+        assert mosquitto_pub(broker.port, "devices/alice/x", "1").returncode != 0
 
 
 async def test_what_needs_a_restart_is_named_at_a_reload(tmp_path: Path) -> None:
