@@ -1,0 +1,135 @@
+"""16: enhanced authentication (MQTT 5, section 4.12), with a method that asks for one word."""
+
+import pytest
+
+from broker.engine import ConnectRequest
+from broker.native.auth import AuthStep
+from broker.reason import ReasonCode
+from tests.broker.blackbox import wire
+from tests.broker.blackbox.brokers import Client
+from tests.broker.blackbox.native import Native, native
+
+METHOD = "ONE-WORD"
+CONTINUE, AGAIN = 0x18, 0x19
+NOT_AUTHORIZED, WRONG_PASSWORD, ERROR = 0x87, 0x86, 0x82
+
+
+class OneWord:
+    """Begins with a question, lets in who answers "right", and says thank you."""
+
+    def begin(self, request: ConnectRequest) -> "OneWord":
+        return self
+
+    async def step(self, data: bytes | None) -> AuthStep:
+        if data is None:
+            return AuthStep(reason=ReasonCode.CONTINUE_AUTHENTICATION, data=b"the word?")
+        if data == b"right":
+            return AuthStep(reason=ReasonCode.SUCCESS, data=b"thanks", username="bob")
+        return AuthStep(reason=ReasonCode.BAD_USER_NAME_OR_PASSWORD)
+
+
+def says(reason: int, data: bytes | None = None, method: str = METHOD) -> bytes:
+    return wire.auth(reason, authentication_method=method, authentication_data=data)
+
+
+QUESTION, RIGHT, WRONG = says(CONTINUE, b"the word?"), says(CONTINUE, b"right"), says(CONTINUE, b"wrong")
+ONCE_MORE = says(AGAIN)
+
+
+def with_method() -> dict[str, OneWord]:
+    return {METHOD: OneWord()}
+
+
+async def ask(client: Client) -> None:
+    """CONNECT, and be asked."""
+    await client.ask(wire.connect(client.client_id, authentication_method=METHOD), QUESTION)
+
+
+async def come_in(client: Client) -> None:
+    """All of it, with the right word."""
+    await ask(client)
+    client.send(RIGHT)
+    connack = await client.next()
+    assert (connack.first, connack.reason) == (wire.CONNACK, 0)
+    assert connack.get("authentication_method") == METHOD
+    assert connack.get("authentication_data") == b"thanks"
+    await client.settled()
+
+
+def users(broker: Native) -> list[str]:
+    return [session.username for session in broker.engine.sessions()]
+
+
+async def test_who_knows_the_word_is_let_in() -> None:
+    """[MQTT-4.12.0-2] [MQTT-4.12.0-5] [MQTT-3.15.2-1] [MQTT-3.2.0-1]"""
+    async with native(auth_methods=with_method()) as broker, broker.raw() as client:
+        await come_in(client)
+        assert users(broker) == ["bob"]
+
+
+async def test_who_does_not_is_refused() -> None:
+    """[MQTT-4.12.0-4]"""
+    async with native(auth_methods=with_method()) as broker, broker.raw() as client:
+        await ask(client)
+        await client.ask(WRONG, wire.connack(WRONG_PASSWORD))
+        await client.expect_end()
+        assert users(broker) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(CONTINUE, b"right", method="TWO-WORDS"),
+        wire.auth(CONTINUE, authentication_data=b"right"),
+        says(AGAIN, b"right"),
+        says(0x00, b"right"),
+    ],
+    ids=["another method", "no method", "another reason", "success"],
+)
+async def test_an_auth_that_does_not_fit_ends_the_connection(answer: bytes) -> None:
+    """[MQTT-4.12.0-3] [MQTT-4.12.0-5]"""
+    async with native(auth_methods=with_method()) as broker, broker.raw() as client:
+        await ask(client)
+        client.send(answer)
+        await client.expect(wire.connack(ERROR))
+        await client.expect_end()
+        assert users(broker) == []
+
+
+@pytest.mark.parametrize("early", [wire.pingreq(), wire.publish("a"), wire.subscribe("a")])
+async def test_nothing_but_auth_is_taken_until_connack(early: bytes) -> None:
+    """[MQTT-3.1.2-30] [MQTT-3.2.0-1]"""
+    async with native(auth_methods=with_method()) as broker, broker.raw() as client:
+        await ask(client)
+        client.send(early, RIGHT)
+        await client.expect(wire.connack(ERROR))
+        await client.expect_end()
+        assert users(broker) == []
+
+
+async def test_a_client_may_authenticate_again() -> None:
+    """[MQTT-4.12.1-1] [MQTT-4.12.0-5] [MQTT-3.15.2-1] [MQTT-3.2.0-2]"""
+    async with native(auth_methods=with_method()) as broker, broker.raw() as client:
+        await come_in(client)
+        for _ in range(2):
+            await client.ask(ONCE_MORE, QUESTION)
+            await client.publish("a", qos=1)  # goes on meanwhile
+            await client.ask(RIGHT, says(0x00, b"thanks"))
+
+
+async def test_again_by_another_method_is_a_protocol_error() -> None:
+    """[MQTT-4.12.1-1]"""
+    async with native(auth_methods=with_method()) as broker, broker.raw() as client:
+        await come_in(client)
+        client.send(says(AGAIN, method="TWO-WORDS"))
+        await client.closed(ERROR)
+
+
+async def test_failing_at_that_ends_the_connection() -> None:
+    """[MQTT-4.12.1-2]"""
+    async with native(auth_methods=with_method()) as broker, broker.raw() as client:
+        await come_in(client)
+        await client.ask(ONCE_MORE, QUESTION)
+        client.send(WRONG)
+        await client.closed(NOT_AUTHORIZED)  # DISCONNECT has no code for a wrong password
+        assert users(broker) == []
