@@ -7,10 +7,10 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench docs clean console
+.PHONY: help demo test lint fmt bench bench-docs docs clean console
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: $(RUN_STAMP) ## start Mooring with 25 simulated devices and open updates
 	@$(BIN)/mooring demo
@@ -35,6 +35,10 @@ fmt: $(DEV_STAMP) ## format and sort
 bench: $(DEV_STAMP) ## the benchmarks, peers in the same run
 	sh tests/install_servers.sh
 	$(BIN)/python -m benchmarks
+
+bench-docs: $(DEV_STAMP) ## measure the brokers and write docs/benchmarks.md and its pictures again (twenty minutes)
+	sh tests/install_servers.sh
+	$(BIN)/python -m benchmarks broker scaling --docs
 
 docs: $(DEV_STAMP) ## write the generated parts of docs/ again (settings, state diagrams, pictures)
 	$(BIN)/python docs/generate.py

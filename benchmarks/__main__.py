@@ -1,27 +1,57 @@
-"""Run the benchmarks named on the command line, or all of them, and print one table each."""
+"""Run the benchmarks named on the command line, or all but `scaling`, and print what they found."""
 
 import argparse
-import os
-import platform
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 
-from benchmarks import ingest, routing, stores
+from benchmarks import ingest, report, scaling, stores
+from benchmarks.contenders import Contenders
 
-ALL = {"routing": routing.run, "ingest": ingest.run, "stores": stores.run}
+OTHERS = {"ingest": ingest.run, "stores": stores.run}
+DEVICES = 10_000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"which: {', '.join(ALL)}; default all")
+    names = [*report.WORKLOADS, *OTHERS, "scaling"]
+    parser.add_argument("names", nargs="*", help=f"which: {', '.join(names)}, or broker for all but the last three")
     parser.add_argument("--rounds", type=int, default=5, help="rounds per contender, alternating; medians are printed")
+    parser.add_argument("--brokers", default=",".join(Contenders.NAMES), help="default %(default)s")
+    parser.add_argument("--docs", action="store_true", help="also write the results into docs/benchmarks.md")
     arguments = parser.parse_args()
-    unknown = set(arguments.names) - set(ALL)
-    if unknown:
-        parser.error(f"no benchmark called {', '.join(sorted(unknown))}")
-    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}"
-    print(f"{machine}; medians of {arguments.rounds} rounds")
-    for name in arguments.names or ALL:
-        print()
-        ALL[name](arguments.rounds)
+    wanted = [
+        name for each in arguments.names for name in (report.WORKLOADS if each == "broker" else (each,))
+    ] or names[:-1]
+    brokers = arguments.brokers.split(",")
+    if unknown := {*wanted} - {*names} | {*brokers} - {*Contenders.NAMES}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    if arguments.docs and {*wanted} & {*report.WORKLOADS} not in (set(), {*report.WORKLOADS}):
+        parser.error("the table in docs/benchmarks.md takes all of broker")
+    print(f"{report.machine()}\n* medians of {arguments.rounds} rounds")
+    if workloads := [name for name in report.WORKLOADS if name in wanted]:
+        _brokers(workloads, brokers, arguments.rounds, docs=arguments.docs)
+    for name, run in OTHERS.items():
+        if name in wanted:
+            print()
+            run(arguments.rounds)
+    if "scaling" in wanted:
+        scaling.run(arguments.rounds, docs=arguments.docs)
+
+
+def _brokers(workloads: Sequence[str], brokers: Sequence[str], rounds: int, *, docs: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="mooring-bench-") as directory:
+        contenders = Contenders(Path(directory), DEVICES)
+        results = {}
+        for name in workloads:
+            print(f"\n{name}:")
+            results[name] = report.measure(contenders, brokers, report.WORKLOADS[name], rounds)
+    table = report.table(results)
+    print(f"\n{table}")
+    if docs:
+        report.fill(
+            "results", f"{report.machine()}\n* `python -m benchmarks broker`, medians of {rounds} rounds\n\n{table}"
+        )
 
 
 main()

@@ -2,6 +2,9 @@
 
 import socket
 
+KEEP_ALIVE_S = 600  # longer than any measurement: none of the clients pings
+CONNACK = b"\x20\x02\x00\x00"
+
 
 def field(text: bytes) -> bytes:
     return len(text).to_bytes(2, "big") + text
@@ -18,7 +21,7 @@ def packet(first: int, body: bytes) -> bytes:
 
 def connect(client_id: str, username: str = "", password: str = "") -> bytes:
     flags = 0x02 | (0xC0 if username else 0)
-    body = field(b"MQTT") + bytes([4, flags, 0, 60]) + field(client_id.encode())
+    body = field(b"MQTT") + bytes([4, flags]) + KEEP_ALIVE_S.to_bytes(2, "big") + field(client_id.encode())
     if username:
         body += field(username.encode()) + field(password.encode())
     return packet(0x10, body)
@@ -33,13 +36,21 @@ def publish(topic: str, payload: bytes, qos: int = 0, packet_id: int = 0) -> byt
     return packet(0x30 | qos << 1, body)
 
 
+def sized(topic: str, size: int, head: bytes = b"", qos: int = 0, packet_id: int = 0) -> bytes:
+    """A PUBLISH of `size` bytes on the wire in all, its payload beginning with `head`."""
+    payload = size
+    while (over := len(publish(topic, b"x" * payload, qos, packet_id)) - size) > 0:
+        payload -= over
+    return publish(topic, head.ljust(payload, b"x"), qos, packet_id)
+
+
 def session(port: int, client_id: str, username: str = "", password: str = "") -> socket.socket:
     """A connected socket, CONNACK read. Raises ConnectionError when the broker refuses."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=30)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(connect(client_id, username, password))
     answer = receive(sock, 4)
-    if answer != b"\x20\x02\x00\x00":
+    if answer != CONNACK:
         raise ConnectionError(f"CONNACK {answer.hex()}")
     return sock
 
