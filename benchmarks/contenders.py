@@ -2,7 +2,6 @@
 
 import asyncio
 import multiprocessing
-import resource
 import socket
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.identities import Device, copy_fleet, fleet_guard, make_devices
+from broker.process import calm_collector, raise_open_files_limit
 from tests.servers import HOST, find_binary, free_port
 
 READY_TIMEOUT_S = 30.0
@@ -37,7 +37,7 @@ class Contenders:
     NAMES = ("native", "amqtt", "Mosquitto")
 
     def __init__(self, directory: Path, device_count: int) -> None:
-        raise_open_files_limit()
+        raise_open_files_limit(0)  # brokers inherit it
         self._directory = directory
         self._fleet = directory / "fleet"
         self.devices = make_devices(self._fleet, device_count)
@@ -92,12 +92,6 @@ class Contenders:
                 process.wait()
 
 
-def raise_open_files_limit() -> None:
-    """As far as we may; brokers inherit it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def versions() -> dict[str, str]:
     """Of what is compared."""
     from importlib.metadata import version
@@ -143,6 +137,7 @@ def _serve(data_dir: Path, answer: Any, make: Callable[[Any], Any]) -> None:
         async with fleet_guard(data_dir) as guard:
             engine = make(guard)
             await engine.start()
+            calm_collector()  # as `mooring serve` does
             answer.send(engine.port)
             await asyncio.Event().wait()
 

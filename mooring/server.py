@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from broker.engine import Engine
 from broker.errors import ListenError as BrokerListenError
 from broker.errors import PersistenceError
+from broker.process import calm_collector, raise_open_files_limit
 from fleet.errors import SetupError
 from fleet.fleet import Fleet
 from fleet.options import FleetOptions
@@ -41,6 +42,8 @@ from web.options import WebOptions
 from web.parts import DeviceEndpoints
 
 logger = logging.getLogger(__name__)
+
+_OTHER_FILES = 7_000  # HTTP connections, databases, downloads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +203,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
     """Run a server until `stop` is set or a signal comes."""
     server = Server(settings)
     await server.start()
+    raise_open_files_limit(settings.broker.max_connections + _OTHER_FILES)
+    calm_collector()
     try:
         with stop_on_signals(stop):
             await stop.wait()

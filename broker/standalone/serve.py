@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from broker import Broker, BrokerError, BrokerOptions
+from broker.process import calm_collector, raise_open_files_limit
 from broker.scram import METHOD, ScramCredential, ScramSha256
 from broker.standalone import logs
 from broker.standalone.backoff import LoginBackoff
@@ -20,6 +21,8 @@ from broker.standalone.tls import ReplaceableContext, expiry_warning, utc_now
 from broker.standalone.users import Users
 
 logger = logging.getLogger(__name__)
+
+_OTHER_FILES = 100  # files of our own, beside the connections
 
 HOW_TO_LET_IN = """\
 Nobody can connect: there are no users, and anonymous clients are not allowed. Either try it out with
@@ -48,6 +51,8 @@ async def serve(settings: Settings, load: Load, say: Say) -> None:
     stopping, hastened = asyncio.Event(), asyncio.Event()
     with _signals(stopping, hastened, running.reload_soon):
         await running.start()
+        raise_open_files_limit(settings.options.max_connections + _OTHER_FILES)
+        calm_collector()
         for line in running.lines():
             say(line)
         await stopping.wait()
