@@ -11,10 +11,10 @@ from tests.e2e.browsing import browser_page, demo
 PICTURES = Path(__file__).parent / "pictures"
 
 
-async def take(page: Page, address: str, name: str, *, testid: str) -> None:
+async def take(page: Page, address: str, name: str, *, testid: str, settle_s: float = 2) -> None:
     await page.goto(address)
     await page.get_by_test_id(testid).first.wait_for()
-    await page.wait_for_timeout(2_000)  # charts and live values settle
+    await page.wait_for_timeout(settle_s * 1_000)  # charts, rates and live values settle
     await page.screenshot(path=PICTURES / f"{name}.png")
 
 
@@ -37,6 +37,7 @@ async def main() -> None:
             await page.emulate_media(color_scheme="light")
             await take(page, f"{base}/devices", "devices", testid="device-row")
             await take(page, f"{base}/devices/sim-0021", "device-telemetry", testid="chart")
+            await take(page, f"{base}/broker?tab=topics", "broker-topics", testid="topic-row", settle_s=12)
             await page.goto(f"{base}/campaigns")
             running = page.get_by_test_id("campaign-row").first
             await running.wait_for()

@@ -12,8 +12,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 
 from gateway.store import StoreStats
-from web.overview import Fleetwide, Overviews
-from web.parts import Parts
+from web.broker_figures import MEANINGS, FigureKind, prometheus_name
+from web.overview import Fleetwide, Overviews, count_sessions
+from web.parts import BrokerOperations, Parts, Sessions
 
 if TYPE_CHECKING:
     from gateway.gateway import GatewayStats
@@ -75,10 +76,7 @@ class Metrics:
         yield _gauge("mooring_live_clients", "Live views connected", self._live.clients)
         yield _counter("mooring_live_dropped_total", "Events that live views lost in the hub", self._live.dropped)
         if self._parts.sessions is not None:
-            sessions = self._parts.sessions.sessions()
-            connected = sum(session.connected for session in sessions)
-            states = {("connected",): connected, ("kept",): len(sessions) - connected}
-            yield _gauge("mooring_broker_sessions", "MQTT sessions", states, ["state"])
+            yield from _of_broker(self._parts.sessions)
 
 
 class _Given:
@@ -113,6 +111,20 @@ def _of_gateway(stats: "GatewayStats") -> Iterator[Metric]:
     yield _counter("mooring_drain_rejected_total", "Readings that the store would not have", drain.rejected)
     yield _counter("mooring_drain_retries_total", "Writes tried again", drain.retries)
     yield _gauge("mooring_store_up", "Whether the store takes readings", float(drain.state == "ok"))
+
+
+def _of_broker(broker: Sessions) -> Iterator[Metric]:
+    connected, kept = count_sessions(broker)
+    states = {("connected",): connected, ("kept",): kept}
+    yield _gauge("mooring_broker_sessions", "MQTT sessions", states, ["state"])
+    if not isinstance(broker, BrokerOperations):
+        return
+    for name, value in broker.metrics().items():
+        if name in MEANINGS and name not in ("sessions", "sessions_away"):
+            make = _counter if MEANINGS[name].kind is FigureKind.COUNTER else _gauge
+            yield make(prometheus_name(name), MEANINGS[name].about, value)
+    bounds = {(name,): bound for name, bound in broker.bounds().items()}
+    yield _gauge("mooring_broker_bound", "The most there may be of something that has a gauge", bounds, ["of"])
 
 
 def _of_fleet(fleet: Fleetwide) -> Iterator[Metric]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.links.external import ExternalLink, LinkState
 from gateway.store import StoreError, StoreStats
-from web.parts import Parts
+from web.parts import BrokerOperations, Parts, Sessions
 from web.schemas.system import (
     DeviceCounts,
     Endpoints,
@@ -141,11 +141,23 @@ class Overviews:
 
     def _broker(self) -> Part:
         """The embedded broker by its connections, an external one by the state of the link to it."""
-        sessions = self._parts.sessions
-        if sessions is not None:
-            connected = sum(session.connected for session in sessions.sessions())
-            return Part(name="broker", state=PartState.OK, detail=f"{connected} connected")
+        broker = self._parts.sessions
+        if broker is not None:
+            if isinstance(broker, BrokerOperations) and broker.disk_trouble is not None:
+                return Part(name="broker", state=PartState.FAILING, detail=f"cannot write: {broker.disk_trouble}")
+            return Part(name="broker", state=PartState.OK, detail=f"{count_sessions(broker)[0]} connected")
         for link in self._parts.gateway.links:
             if isinstance(link, ExternalLink) and link.state is not LinkState.CONNECTED:
                 return Part(name="broker", state=PartState.WAITING, detail=f"external: {link.detail or link.state}")
         return Part(name="broker", state=PartState.OK, detail="external")
+
+
+def count_sessions(broker: Sessions) -> tuple[int, int]:
+    """How many are connected, and how many are kept for clients that are away."""
+    if isinstance(broker, BrokerOperations):  # it counts as it goes: listing 10,000 sessions takes 20 ms
+        metrics = broker.metrics()
+        away = int(metrics["sessions_away"])
+        return int(metrics["sessions"]) - away, away
+    sessions = broker.sessions()
+    connected = sum(session.connected for session in sessions)
+    return connected, len(sessions) - connected

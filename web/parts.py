@@ -1,9 +1,9 @@
 """What the web server needs of the other parts, as Protocols and typed keys of the aiohttp application."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aiohttp import web
 
@@ -13,6 +13,7 @@ from web.options import WebOptions
 
 if TYPE_CHECKING:
     # Only for types: the OpenAPI document is made without a database, and without importing one.
+    from broker.native.topic_tree import TopicLevels
     from fleet.fleet import Fleet
     from gateway.gateway import Gateway
 
@@ -23,6 +24,26 @@ class Sessions(Protocol):
     def sessions(self) -> Sequence[SessionInfo]: ...
 
     async def kick(self, username: str, reason: ReasonCode = ReasonCode.ADMINISTRATIVE_ACTION) -> int: ...
+
+
+@runtime_checkable
+class BrokerOperations(Sessions, Protocol):
+    """What an engine tells its operators beside its sessions, and does for them, when it can: broker.Broker does."""
+
+    async def kick_client(
+        self, username: str, client_id: str, reason: ReasonCode = ReasonCode.ADMINISTRATIVE_ACTION
+    ) -> bool: ...
+
+    async def topic_levels(self, prefix: str = "", *, after: str | None = None, limit: int = 200) -> "TopicLevels": ...
+
+    def listeners(self) -> Mapping[str, str]: ...
+
+    @property
+    def disk_trouble(self) -> str | None: ...
+
+    def metrics(self) -> Mapping[str, int | float]: ...
+
+    def bounds(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

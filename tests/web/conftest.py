@@ -77,7 +77,7 @@ async def site(tmp_path: Path, web_options: WebOptions) -> AsyncIterator[Site]:
     gateway = fakes.Gateway()
     fleet = fakes.Fleet(tmp_path, gateway.bus)
     await fleet.devices.create(SYSTEM, id="pump-7")
-    sessions = fakes.Sessions()
+    sessions = fakes.Broker()
     server = WebServer(
         web_options,
         fleet=fleet,  # type: ignore[arg-type]

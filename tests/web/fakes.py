@@ -9,13 +9,14 @@ something to translate.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from broker.engine import SessionInfo
+from broker.native.topic_tree import TopicLevels, TopicLook
 from broker.reason import ReasonCode
 from fleet.actor import SYSTEM, Actor
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed, TooManyAttempts, Unauthorized
@@ -605,3 +606,50 @@ class Sessions:
     async def kick(self, username: str, reason: ReasonCode = ReasonCode.ADMINISTRATIVE_ACTION) -> int:
         self.kicked.append(username)
         return 1 if username.startswith("pump") else 0
+
+
+class Broker(Sessions):
+    """An engine that tells more than its sessions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.topics = [Topic("devices/pump-7/telemetry", 5), Topic("devices/pump-7/status", 1), Topic("plant", 7)]
+        self.disk_trouble: str | None = None
+
+    async def kick_client(
+        self, username: str, client_id: str, reason: ReasonCode = ReasonCode.ADMINISTRATIVE_ACTION
+    ) -> bool:
+        self.kicked.append(client_id)
+        return client_id == username and username.startswith("pump")
+
+    async def topic_levels(self, prefix: str = "", *, after: str | None = None, limit: int = 200) -> TopicLevels:
+        look = TopicLook(prefix, after=after, limit=limit)
+        for _ in look.steps(
+            self.topics, ["devices/pump-7/status"], is_counted=lambda name: True, subscribers=lambda name: 2
+        ):
+            pass
+        return look.found()
+
+    def listeners(self) -> dict[str, str]:
+        return {"tcp": "127.0.0.1:1883"}
+
+    def metrics(self) -> dict[str, int | float]:
+        return {
+            "uptime_s": 12.34,
+            "connections_now": 4,
+            "connections": 40,
+            "sessions": 5,
+            "sessions_away": 2,
+            "dropped_queue": 3,
+            "persistence_commits": 9,
+            "nobody_knows_this_one": 1,
+        }
+
+    def bounds(self) -> dict[str, int]:
+        return {"connections_now": 100}
+
+
+@dataclass
+class Topic:
+    name: str
+    messages: int

@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import Field
 
-from web.schemas.base import Out, Page, Paged, Time
+from web.broker_figures import FigureGroup, FigureKind, FigureUnit
+from web.schemas.base import In, Out, Page, Paged, Time
 
 
 class DeviceCounts(Out):
@@ -141,4 +142,75 @@ class SessionQuery(Paged):
 
 
 class Kicked(Out):
-    kicked: int = Field(description="Connections dropped.")
+    kicked: int = Field(description="Sessions dropped, connected or kept.")
+
+
+class KickQuery(In):
+    client_id: str = Field(
+        default="", max_length=1024, description="Only the session with this client id; empty: all of the user name."
+    )
+
+
+class TopicLevel(Out):
+    """One level of the topic tree; its counts are those of the topic and of all topics below."""
+
+    level: str = Field(examples=["pump-7"])
+    topic: str = Field(description="The levels down to here.", examples=["devices/pump-7"])
+    children: int = Field(description="Topics further down; 0: nothing to unfold.")
+    messages: int = Field(description="Since the topics are remembered; it may begin again at 0.")
+    retained: int = Field(description="Retained messages.")
+    subscribers: int | None = Field(
+        description="Who gets what is published to this very topic; null where nothing is published to it."
+    )
+
+
+class TopicPage(Page[TopicLevel]):
+    pass
+
+
+class TopicQuery(In):
+    prefix: str = Field(
+        default="",
+        max_length=1024,
+        description="Which levels: those below `devices/`, or those of `devices/pu`, that begin with pu.",
+        examples=["devices/pump-7/"],
+    )
+    cursor: str | None = Field(default=None, max_length=6000, description="`next_cursor` of the page before.")
+    limit: int = Field(default=200, ge=1, le=500, description="Most items on one page.")
+
+
+class BrokerListener(Out):
+    transport: str = Field(description='"tcp", "tls", "ws", "wss" or "unix".')
+    address: str = Field(description="Host and port as it listens, or a path.", examples=["127.0.0.1:1883"])
+
+
+class DiskState(StrEnum):
+    OFF = "off"
+    """Nothing is kept on disk: sessions and retained messages end with the process."""
+    OK = "ok"
+    FAILING = "failing"
+    """Acknowledgements wait until the disk takes them."""
+
+
+class BrokerDisk(Out):
+    state: DiskState
+    detail: str
+
+
+class BrokerFigure(Out):
+    name: str
+    metric: str = Field(description="Its name at /metrics.")
+    group: FigureGroup
+    kind: FigureKind
+    unit: FigureUnit
+    value: int | float
+    bound: int | None = Field(description="The most there may be; null where there is no such bound.")
+    about: str
+
+
+class Broker(Out):
+    version: str
+    uptime_s: float
+    listeners: list[BrokerListener]
+    disk: BrokerDisk
+    figures: list[BrokerFigure] = Field(description="In the order in which people read them.")

@@ -16,7 +16,7 @@ const Firmware = lazy(() => import("./screens/firmware"));
 const Campaigns = lazy(() => import("./screens/campaigns"));
 const NewCampaign = lazy(() => import("./screens/new-campaign/new-campaign"));
 const Campaign = lazy(() => import("./screens/campaign"));
-const Broker = lazy(() => import("./screens/broker"));
+const Broker = lazy(() => import("./screens/broker/broker"));
 const Audit = lazy(() => import("./screens/audit"));
 const Settings = lazy(() => import("./screens/settings"));
 const Missing = lazy(() => import("./screens/missing"));

@@ -171,8 +171,16 @@ export const listJobs = (id: string, query: Paging & { status?: JobStatus | "" }
 
 export const listSessions = (query: Paging & { q?: string }) =>
   body(client.GET("/api/v1/broker/sessions", { params: { query: given(query) } }));
-export const kickSession = (username: string) =>
-  body(client.DELETE("/api/v1/broker/sessions/{username}", { params: { path: { username } } }));
+/** All sessions of a device, or the one of `client_id`. */
+export const kickSession = (username: string, client_id = "") =>
+  body(
+    client.DELETE("/api/v1/broker/sessions/{username}", {
+      params: { path: { username }, query: given({ client_id }) },
+    }),
+  );
+export const getBroker = () => body(client.GET("/api/v1/broker"));
+export const listTopics = (query: { prefix: string; limit: number }) =>
+  body(client.GET("/api/v1/broker/topics", { params: { query: given(query) } }));
 
 export const listAudit = (query: Paging & { actor?: string; action?: string; target?: string }) =>
   body(client.GET("/api/v1/audit", { params: { query: given(query) } }));

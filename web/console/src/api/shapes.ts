@@ -16,6 +16,8 @@ export interface Page<T> {
 
 export type Artifact = Schemas["Artifact"];
 export type AuditEntry = Schemas["AuditEntry"];
+export type BrokerFacts = Schemas["Broker"];
+export type BrokerFigure = Schemas["BrokerFigure"];
 export type BrokerSession = Schemas["Session"];
 export type Campaign = Schemas["Campaign"];
 export type Command = Schemas["Command"];
@@ -31,6 +33,7 @@ export type Role = Schemas["Role"];
 export type Series = Schemas["Series"];
 export type Timeouts = { [Step in keyof Schemas["StepTimeouts"]]: number };
 export type TimelineEntry = Schemas["TimelineEntry"];
+export type TopicLevel = Schemas["TopicLevel"];
 export type Tokens = Schemas["Tokens"];
 export type Twin = Schemas["Twin"];
 export type User = Schemas["User"];

@@ -31,6 +31,8 @@ export function Search() {
     { id: "firmware", label: "Firmware", onClick: go("/firmware") },
     { id: "campaigns", label: "Updates", onClick: go("/campaigns") },
     { id: "broker", label: "Broker sessions", onClick: go("/broker") },
+    { id: "topics", label: "Broker topics", onClick: go("/broker?tab=topics") },
+    { id: "metrics", label: "Broker metrics", onClick: go("/broker?tab=metrics") },
     { id: "audit", label: "Audit", onClick: go("/audit") },
     { id: "settings", label: "Settings", onClick: go("/settings") },
     ...(mayAct

@@ -1,6 +1,6 @@
 // The one table: dense rows, headers that sort, keys to walk it, and only the visible rows drawn when there are many.
 // The server sorts where `sort` and `onSort` are given; otherwise the table sorts what it has.
-import { Checkbox } from "@mantine/core";
+import { Checkbox, VisuallyHidden } from "@mantine/core";
 import {
   createSortedRowModel,
   rowSortingFeature,
@@ -40,6 +40,17 @@ interface Props<Row> {
   picked?: ReadonlySet<string>;
   onPick?: (ids: string[], picked: boolean) => void;
   maxHeight?: number | string;
+  /** Pixels of the page above and below the table, when that has so many rows that it scrolls by itself. */
+  around?: number;
+  tree?: Tree<Row>;
+}
+
+/** Makes the table a tree: → and ← unfold and fold the row they are pressed on. */
+export interface Tree<Row> {
+  depth: (row: Row) => number;
+  /** Undefined: there is nothing below. */
+  unfolded: (row: Row) => boolean | undefined;
+  fold: (row: Row, unfolded: boolean) => void;
 }
 
 const features = tableFeatures({ rowSortingFeature, sortedRowModel: createSortedRowModel(), sortFns });
@@ -60,6 +71,8 @@ export function DataTable<Row extends object>({
   picked,
   onPick,
   maxHeight,
+  around = 220,
+  tree,
 }: Props<Row>) {
   const [ownSorting, setOwnSorting] = useState<SortingState>([]);
   const serverSorts = onSort !== undefined;
@@ -114,9 +127,15 @@ export function DataTable<Row extends object>({
     <div
       className="table-box"
       ref={box}
-      style={{ maxHeight: maxHeight ?? (isVirtual ? "calc(100dvh - 220px)" : undefined) }}
+      style={{ maxHeight: maxHeight ?? (isVirtual ? `calc(100dvh - ${around}px)` : undefined) }}
     >
-      <table className="rows" aria-label={label} data-testid={testid} aria-rowcount={shown.length}>
+      <table
+        className="rows"
+        role={tree && "treegrid"}
+        aria-label={label}
+        data-testid={testid}
+        aria-rowcount={shown.length}
+      >
         <thead>
           <tr>
             {onPick && (
@@ -142,7 +161,7 @@ export function DataTable<Row extends object>({
                       {order === "ascending" ? " ↑" : order === "descending" ? " ↓" : ""}
                     </button>
                   ) : (
-                    column.header
+                    column.header || <VisuallyHidden>Actions</VisuallyHidden>
                   )}
                 </th>
               );
@@ -168,6 +187,7 @@ export function DataTable<Row extends object>({
                 onOpen={onOpen}
                 picked={picked?.has(id) ?? false}
                 onPick={onPick}
+                tree={tree}
               />
             );
           })}
@@ -182,18 +202,20 @@ export function DataTable<Row extends object>({
   );
 }
 
-interface RowProps<Row> extends Pick<Props<Row>, "columns" | "onOpen" | "onPick"> {
+interface RowProps<Row> extends Pick<Props<Row>, "columns" | "onOpen" | "onPick" | "tree"> {
   id: string;
   row: Row;
   data: Record<string, string> | undefined;
   picked: boolean;
 }
 
-function TableRow<Row>({ id, row, columns, data, onOpen, picked, onPick }: RowProps<Row>) {
+function TableRow<Row>({ id, row, columns, data, onOpen, picked, onPick, tree }: RowProps<Row>) {
   return (
     <tr
       tabIndex={-1}
       data-row={id}
+      aria-level={tree && tree.depth(row) + 1}
+      aria-expanded={tree?.unfolded(row)}
       {...data}
       data-open={onOpen ? "" : undefined}
       onClick={
@@ -205,7 +227,14 @@ function TableRow<Row>({ id, row, columns, data, onOpen, picked, onPick }: RowPr
       onKeyDown={
         onOpen &&
         ((event) => {
-          if (event.key === "Enter" && event.target === event.currentTarget) onOpen(row);
+          if (event.target !== event.currentTarget) return;
+          if (event.key === "Enter") onOpen(row);
+          else if (tree && (event.key === "ArrowRight" || event.key === "ArrowLeft")) {
+            const unfold = event.key === "ArrowRight";
+            event.preventDefault();
+            if (tree.unfolded(row) === !unfold) tree.fold(row, unfold);
+            else if (!unfold) parentRow(event.currentTarget)?.focus();
+          }
         })
       }
     >
@@ -237,16 +266,27 @@ function classes(column: { align?: "right"; hide?: string; free?: boolean }): st
   );
 }
 
+/** The row above that this one is below of in the tree. */
+function parentRow(row: HTMLElement): HTMLElement | null {
+  const level = Number(row.ariaLevel);
+  let above = row.previousElementSibling;
+  while (above && !(Number(above.ariaLevel) < level && above.ariaLevel)) above = above.previousElementSibling;
+  return above as HTMLElement | null;
+}
+
 function isControl(target: EventTarget): boolean {
   return target instanceof Element && target.closest("a, button, input, label") !== null;
 }
 
-/** j and k walk the rows, from wherever the page is. */
+const steps: Record<string, number> = { j: 1, k: -1, ArrowDown: 1, ArrowUp: -1 };
+
+/** j and k walk the rows, from wherever the page is; the arrows do once a row has the focus. */
 function useWalk(box: React.RefObject<HTMLDivElement | null>, active: boolean): void {
   useEffect(() => {
     if (!active) return;
     const walk = (event: KeyboardEvent): void => {
-      if ((event.key !== "j" && event.key !== "k") || event.ctrlKey || event.metaKey || event.altKey) return;
+      const step = steps[event.key];
+      if (step === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
       const at = event.target as HTMLElement;
       if (
         at.closest("input, textarea, select, [contenteditable], [role=dialog]") ||
@@ -255,7 +295,8 @@ function useWalk(box: React.RefObject<HTMLDivElement | null>, active: boolean): 
         return;
       const rows = [...(box.current?.querySelectorAll<HTMLElement>("tbody tr[data-row]") ?? [])];
       const here = rows.indexOf(document.activeElement as HTMLElement);
-      const next = rows[here < 0 ? 0 : here + (event.key === "j" ? 1 : -1)];
+      if (here < 0 && event.key.startsWith("Arrow")) return;
+      const next = rows[here < 0 ? 0 : here + step];
       if (!next) return;
       event.preventDefault();
       next.focus();

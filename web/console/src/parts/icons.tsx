@@ -77,6 +77,8 @@ const drawings: Record<string, ReactNode> = {
   ),
   pause: <path d="M5.5 3v10M10.5 3v10" />,
   play: <path d="M4.5 2.500v11l9-5.500Z" />,
+  unfold: <path d="m6 3.500 4.5 4.500L6 12.500" />,
+  retained: <path d="M4.500 2h7v12L8 11.200 4.500 14Z" fill="currentColor" />,
   close: <path d="m3.5 3.5 9 9M12.5 3.500l-9 9" />,
   anchor: (
     <>

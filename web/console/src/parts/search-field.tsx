@@ -8,10 +8,12 @@ export function SearchField({
   value,
   onChange,
   placeholder = "Id or name",
+  width = 240,
 }: {
   value: string;
   onChange: (value: string) => void;
   placeholder?: string;
+  width?: number;
 }) {
   const [text, setText] = useState(value);
   const say = useDebouncedCallback(onChange, 250);
@@ -20,8 +22,8 @@ export function SearchField({
   return (
     <TextInput
       size="xs"
-      w={240}
-      style={{ flex: "0 1 240px" }}
+      w={width}
+      style={{ flex: `0 1 ${width}px` }}
       placeholder={placeholder}
       aria-label={`Search: ${placeholder}`}
       value={text}

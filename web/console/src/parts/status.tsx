@@ -29,6 +29,7 @@ const states: Record<string, [word: string, tone: Tone, shape: Shape]> = {
   aborted: ["Aborted", "bad", "slash"],
   ok: ["OK", "ok", "disc"],
   waiting: ["Waiting", "wait", "triangle"],
+  off: ["Off", "off", "slash"],
   down: ["Down", "bad", "cross"],
   full: ["Full", "bad", "triangle"],
   info: ["Info", "off", "ring"],

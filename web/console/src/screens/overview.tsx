@@ -122,7 +122,13 @@ function Figures({ data }: { data: OverviewData }) {
       {devices.disabled > 0 && (
         <Figure testid="count-disabled" to="/devices?status=disabled" name="Disabled" value={count(devices.disabled)} />
       )}
-      <Figure testid="rate-messages" to="/broker" name="Messages" value={rate(data.messages_per_s)} unit="/s" />
+      <Figure
+        testid="rate-messages"
+        to="/broker?tab=topics"
+        name="Messages"
+        value={rate(data.messages_per_s)}
+        unit="/s"
+      />
       <Figure testid="rate-readings" name="Readings" value={rate(data.readings_per_s)} unit="/s" />
       <Figure
         testid="rate-refused"

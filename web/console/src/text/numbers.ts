@@ -9,6 +9,11 @@ export function count(n: number): string {
   return grouped.format(n);
 }
 
+/** A count that may grow for years, and stays short: "3,041", "1,204 M". */
+export function tally(n: number): string {
+  return n < 1e9 ? count(n) : `${count(Math.floor(n / 1e6))} M`;
+}
+
 /** "1 device", "1,204 devices". */
 export function plural(n: number, noun: string, many = `${noun}s`): string {
   return `${count(n)} ${n === 1 ? noun : many}`;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { clip, middle, visible } from "./clip";
-import { bytes, percent, rate, reading } from "./numbers";
+import { bytes, percent, rate, reading, tally } from "./numbers";
 import { curl, mosquitto, python, quoted } from "./snippets";
 import { duration, relative, span } from "./time";
 
@@ -48,6 +48,9 @@ describe("numbers", () => {
       "100 %",
       "0 %",
     ]);
+  });
+  it("keeps counts of years short", () => {
+    expect([0, 999_999_999, 1e9, 1.2345e12].map(tally)).toEqual(["0", "999,999,999", "1,000 M", "1,234,500 M"]);
   });
   it("keeps rates and sizes short", () => {
     expect([0, 0.42, 12.6, 1234, 54_321].map(rate)).toEqual(["0", "0.4", "13", "1,234", "54.3 k"]);

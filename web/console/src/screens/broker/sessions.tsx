@@ -3,25 +3,26 @@ import { Button } from "@mantine/core";
 import { keepPreviousData, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link } from "react-router";
-import { kickSession, listSessions } from "../api/calls";
-import { useMay } from "../api/session";
-import type { BrokerSession } from "../api/shapes";
-import { useAddress } from "../parts/address";
-import { Ago } from "../parts/ago";
-import { Confirm } from "../parts/confirm";
-import { DataTable, type Column } from "../parts/data-table";
-import { Pager } from "../parts/pager";
-import { SearchField } from "../parts/search-field";
-import { Empty, Failure, Lines } from "../parts/states";
-import { Status } from "../parts/status";
-import { useSteady } from "../parts/steady";
-import { told } from "../parts/toast";
-import { clip, middle } from "../text/clip";
-import { count, plural } from "../text/numbers";
+import { kickSession, listSessions } from "../../api/calls";
+import { useMay } from "../../api/session";
+import type { BrokerSession } from "../../api/shapes";
+import { useAddress } from "../../parts/address";
+import { Ago } from "../../parts/ago";
+import { Confirm } from "../../parts/confirm";
+import { DataTable, type Column } from "../../parts/data-table";
+import { Pager } from "../../parts/pager";
+import { SearchField } from "../../parts/search-field";
+import { Empty, Lines } from "../../parts/states";
+import { Status } from "../../parts/status";
+import { useSteady } from "../../parts/steady";
+import { told } from "../../parts/toast";
+import { clip, middle } from "../../text/clip";
+import { count, plural } from "../../text/numbers";
+import { Connect, isElsewhere, Trouble, unlessElsewhere } from "./trouble";
 
 const protocols: Record<string, string> = { "3": "MQTT 3.1", "4": "MQTT 3.1.1", "5": "MQTT 5" };
 
-export default function Broker() {
+export function Sessions() {
   const address = useAddress();
   const queries = useQueryClient();
   const mayAct = useMay("operator");
@@ -31,7 +32,7 @@ export default function Broker() {
   const sessions = useQuery({
     queryKey: ["sessions", q, cursor],
     queryFn: () => listSessions({ q, cursor, limit: 200 }),
-    refetchInterval: 5_000,
+    refetchInterval: unlessElsewhere(5_000),
     placeholderData: keepPreviousData,
   });
   const steady = useSteady(
@@ -43,18 +44,17 @@ export default function Broker() {
   const columns = sessionColumns(mayAct ? setKicking : null);
   return (
     <>
-      <div className="head">
-        <h1>Broker sessions</h1>
-      </div>
-      <div className="filters" role="search">
-        <SearchField
-          value={q}
-          onChange={(text) => address.set({ q: text }, { replace: true })}
-          placeholder="Client, device, address"
-        />
-      </div>
+      {!isElsewhere(sessions.error) && (
+        <div className="filters" role="search">
+          <SearchField
+            value={q}
+            onChange={(text) => address.set({ q: text }, { replace: true })}
+            placeholder="Client, device, address"
+          />
+        </div>
+      )}
       {sessions.isError && !sessions.data ? (
-        <Failure what="The sessions could not be loaded" error={sessions.error} retry={() => void sessions.refetch()} />
+        <Trouble what="The sessions could not be loaded" error={sessions.error} retry={() => void sessions.refetch()} />
       ) : sessions.isLoading ? (
         <Lines rows={8} />
       ) : rows.length === 0 ? (
@@ -68,8 +68,8 @@ export default function Broker() {
             }
           />
         ) : (
-          <Empty title="No device is connected by MQTT">
-            Sessions appear here as devices connect. With an external broker, look at that broker instead.
+          <Empty title="No device is connected by MQTT" action={<Connect />}>
+            Sessions appear here as devices connect.
           </Empty>
         )
       ) : (
@@ -82,6 +82,7 @@ export default function Broker() {
           <DataTable
             label="Broker sessions"
             testid="session-table"
+            around={276}
             columns={columns}
             rows={rows}
             rowId={(each) => each.client_id}
@@ -98,21 +99,27 @@ export default function Broker() {
       )}
       {kicking && (
         <Confirm
-          title="Drop this connection?"
-          action="Drop connection"
+          title={kicking.connected ? "Drop this connection?" : "Forget this session?"}
+          action={kicking.connected ? "Drop connection" : "Forget session"}
           close={() => setKicking(null)}
           run={async () => {
-            await kickSession(kicking.username);
-            told("The connection was dropped");
+            await kickSession(kicking.username, kicking.client_id);
+            told(kicking.connected ? "The connection was dropped" : "The session was forgotten");
             await queries.invalidateQueries({ queryKey: ["sessions"] });
           }}
         >
-          All connections of <b className="mono">{clip(kicking.username, 64)}</b> are closed. The device may connect
-          again at once; to keep it away, disable it.
+          {kicking.connected ? "The connection of " : "The session of "}
+          <b className="mono">{clip(kicking.client_id, 64)}</b> ends; its subscriptions and {waits(kicking)} are
+          forgotten. The device may connect again at once; to keep it away, disable it.
         </Confirm>
       )}
     </>
   );
+}
+
+function waits(session: BrokerSession): string {
+  const waiting = session.queued + session.inflight;
+  return waiting ? `the ${plural(waiting, "message")} waiting for it` : "what waits for it";
 }
 
 const topics = (each: BrokerSession): string[] => (Array.isArray(each.subscriptions) ? each.subscriptions : []);
@@ -180,14 +187,16 @@ function sessionColumns(kick: ((session: BrokerSession) => void) | null): Column
       hide: "sm",
       value: (each) => topics(each).length,
       cell: (each) => (
-        <span
+        <Link
+          className="plain"
+          to={`/broker?tab=topics&prefix=${encodeURIComponent(`devices/${each.username}/`)}`}
           title={topics(each)
             .slice(0, 30)
             .map((topic) => clip(topic, 120))
             .join("\n")}
         >
           {count(topics(each).length)}
-        </span>
+        </Link>
       ),
     },
     {
@@ -228,10 +237,9 @@ function sessionColumns(kick: ((session: BrokerSession) => void) | null): Column
       width: kick ? 66 : 1,
       align: "right",
       cell: (each) =>
-        kick &&
-        each.connected && (
+        kick && (
           <Button variant="subtle" color="gray" size="compact-xs" onClick={() => kick(each)} data-testid="session-kick">
-            Drop
+            {each.connected ? "Drop" : "Forget"}
           </Button>
         ),
     },
