@@ -100,6 +100,22 @@ async def test_the_demo_in_a_browser(tmp_path: Path) -> None:
         await page.goto(f"{base}/devices/sim-0001")
         await expect(page.get_by_test_id("device-firmware")).to_have_text("9.0.0", timeout=5_000)
 
+        # The broker's topics, level by level, count what comes; its metrics say what they mean.
+        await page.goto(f"{base}/broker")
+        await page.get_by_test_id("tab-topics").click()
+        root = page.locator('[data-testid="topic-row"][data-topic="devices"]')
+        await expect(root).to_be_visible(timeout=10_000)
+        messages = root.get_by_test_id("topic-messages")
+        before_text = await messages.inner_text()
+        await expect(messages).not_to_have_text(before_text, timeout=10_000)
+        device = page.locator('[data-testid="topic-row"][data-topic="devices/sim-0001"]')
+        await expect(device).to_be_visible()
+        await device.get_by_test_id("topic-toggle").click()
+        await expect(page.locator('[data-testid="topic-row"][data-topic="devices/sim-0001/status"]')).to_be_visible()
+        await shot(page, "broker-topics")
+        await page.get_by_test_id("tab-metrics").click()
+        await expect(page.locator('[data-testid="metric-row"][data-metric="messages_received"]')).to_be_visible()
+
         # What an operator looks at all day, in the dark and on a phone.
         await page.emulate_media(color_scheme="dark")
         await page.goto(f"{base}/")
