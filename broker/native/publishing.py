@@ -40,8 +40,8 @@ class Outcome:
 def open_lane(connection: "Connection", session: Session, wire: bytes) -> Route | None:
     """The route of a topic that the client may publish to; None when it may not. Raises MalformedPacket."""
     name = topic_name(wire, connection.hub)
-    if connection.hub.hooks.may_publish(session, name).is_error:
-        return None
+    if connection.hub.hooks.ask_publish(session.client_id, session.username, name).is_error:
+        return None  # `publish` will ask again, and tell
     return connection.hub.router.route(wire)
 
 

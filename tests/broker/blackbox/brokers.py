@@ -18,7 +18,7 @@ from tests.broker.blackbox import wire
 from tests.broker.blackbox.wire import Packet
 from tests.broker.clients import HOST, SOON_S, RawClient
 
-DIFFERS_SOON_S = 0.2  # waiting in vain for what Mosquitto does not send: no need to be patient
+DIFFERS_SOON_S = 0.15  # waiting in vain for what Mosquitto does not send: no need to be patient
 PUBLISHED = (0x00, 0x10)  # success, and success with nobody listening
 
 levels = pytest.mark.parametrize("level", [3, 4, 5], ids=["v31", "v311", "v5"])

@@ -201,6 +201,55 @@ async def test_a_run_reaches_every_kind_of_subscriber(broker: Subject, topic: st
 
 
 @levels
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_what_stands_before_a_malformed_packet_is_delivered(
+    broker: Subject, topic: str, level: int, qos: int
+) -> None:
+    """MQTT 5, section 4.13.1; [MQTT-1.5.4-1]; 3.1.1: [MQTT-1.5.3-1]"""
+    async with broker.client("two", level=level) as subscriber, broker.client(level=level) as publisher:
+        await subscriber.subscribe(f"{topic}/#", qos=qos)
+        messages = [Said(f"{topic}/a", b"%03d" % number, qos) for number in range(20)]
+        wrong = wire.publish(f"{topic}/".encode() + b"\xff", b"000", level=level)
+        publisher.send(packets_of(messages, level) + wrong + packets_of(messages, level))
+        await publisher.everything()
+        got = [packet.rest for packet in await subscriber.all_before_pingresp()]
+        assert got == [said.payload for said in messages]
+
+
+@pairs
+async def test_a_message_alone_in_its_read_reaches_who_is_there_now(
+    broker: Subject, topic: str, sent: int, heard: int
+) -> None:
+    """[MQTT-4.5.0-1] [MQTT-3.10.4-2] [MQTT-3.8.4-3]; 3.1.1: [MQTT-4.5.0-1] [MQTT-3.10.4-2] [MQTT-3.8.4-3]"""
+    async with broker.client("a", level=heard) as first, broker.client(level=sent) as publisher:
+
+        async def reaches(*subscribers: Client, payload: bytes = b"12345") -> None:
+            for _ in range(3):
+                publisher.send(wire.publish(topic, payload, level=sent))
+                for subscriber in subscribers:
+                    await subscriber.gets(topic, payload)
+
+        await first.subscribe(topic)
+        await reaches(first)
+        async with broker.client("b", level=heard) as second, broker.client("c", level=sent) as third:
+            await second.subscribe(topic)
+            await reaches(first, second)
+            await third.subscribe(topic, qos=2)
+            await reaches(first, second, third)
+            await first.unsubscribe(topic)
+            await reaches(second, third, payload=b"54321")
+            await first.settled()
+            await second.leave()
+            await reaches(third)
+            await first.subscribe(f"{topic}/#")
+            await reaches(first, third)
+        await reaches(first)
+        await publisher.publish(topic, b"12345", retain=True)
+        await first.gets(topic, b"12345")
+        await reaches(first)
+
+
+@levels
 async def test_bursts_of_two_publishers_keep_each_ones_order(broker: Subject, topic: str, level: int) -> None:
     """[MQTT-4.6.0-5]; 3.1.1: [MQTT-4.6.0-6]"""
     async with (

@@ -184,7 +184,7 @@ async def test_a_wildcard_gets_the_retained_message_of_each_topic(broker: Subjec
 
 @levels
 async def test_retained_messages_come_after_the_suback_of_their_filter(broker: Subject, topic: str, level: int) -> None:
-    """[MQTT-3.8.4-1]: not demanded, but what both do; clients rely on it."""
+    """Not demanded, but what both do; clients rely on it."""
     async with broker.client(level=level) as client:
         await client.publish(topic, b"p", qos=1, retain=True)
         client.send(wire.subscribe(topic, qos=1, packet_id=3, level=level))

@@ -172,6 +172,25 @@ async def test_a_larger_packet_closes_the_connection(broker: Subject, topic: str
         await subscriber.settled()
 
 
+@levels
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_what_stands_before_a_larger_packet_is_delivered(
+    broker: Subject, topic: str, level: int, qos: int
+) -> None:
+    """MQTT 5, section 4.13.1."""
+    async with broker.client("two", level=level) as subscriber, broker.client(level=level) as publisher:
+        await subscriber.subscribe(topic, qos=qos)
+        sizes = [10, 10, 10, 1900, 1900, 100, LIMIT + 50, 10]
+        publisher.send(
+            *[
+                wire.publish(topic, b"x" * size, qos=qos, packet_id=number, level=level)
+                for number, size in enumerate(sizes, 1)
+            ]
+        )
+        await publisher.everything()
+        assert [len(packet.rest) for packet in await subscriber.all_before_pingresp()] == sizes[:6]
+
+
 @pytest.mark.parametrize("first", [wire.PUBLISH, wire.SUBSCRIBE, wire.UNSUBSCRIBE])
 async def test_a_larger_packet_is_refused_before_it_has_come(broker: Subject, first: int) -> None:
     """MQTT 5, section 4.13.1: on its fixed header."""

@@ -52,7 +52,7 @@ MISMATCHES = [
     ("a/+/c", "a/c"),
     ("a/#", "b/a"),
     ("a/#", "ab"),
-    ("+/#", ""),
+    ("x/+/#", "x"),
     ("/+", "a"),
     ("a/b", "a//b"),
     ("a//b", "a/b"),
@@ -65,24 +65,24 @@ MISMATCHES = [
 
 
 @levels
-@pytest.mark.parametrize(("topic_filter", "name"), MATCHES)
-async def test_a_filter_matches(broker: Subject, topic: str, level: int, topic_filter: str, name: str) -> None:
+async def test_a_filter_matches(broker: Subject, topic: str, level: int) -> None:
     """[MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-4] [MQTT-1.5.4-3]; 3.1.1: [MQTT-4.7.1-2] [MQTT-4.7.1-3]
     3.1.1: [MQTT-4.7.3-4]"""
     async with broker.client(level=level) as client:
-        await client.subscribe(f"{topic}/{topic_filter}")
-        client.send(wire.publish(f"{topic}/{name}", level=level))
-        await client.gets(f"{topic}/{name}")
+        for number, (topic_filter, name) in enumerate(MATCHES):
+            await client.subscribe(f"{topic}/{number}/{topic_filter}")
+            client.send(wire.publish(f"{topic}/{number}/{name}", level=level))
+            await client.gets(f"{topic}/{number}/{name}")
 
 
 @levels
-@pytest.mark.parametrize(("topic_filter", "name"), MISMATCHES)
-async def test_a_filter_does_not_match(broker: Subject, topic: str, level: int, topic_filter: str, name: str) -> None:
+async def test_a_filter_does_not_match(broker: Subject, topic: str, level: int) -> None:
     """[MQTT-4.7.3-4] [MQTT-4.7.1-2] [MQTT-1.5.4-3]; 3.1.1: [MQTT-4.7.3-4] [MQTT-4.7.1-3] [MQTT-1.5.3-3]"""
     async with broker.client(level=level) as client:
-        await client.subscribe(f"{topic}{'/' if name else ''}{topic_filter}" if name else f"{topic}x/{topic_filter}")
-        client.send(wire.publish(f"{topic}/{name}", level=level))
-        await client.settled()
+        for number, (topic_filter, name) in enumerate(MISMATCHES):
+            await client.subscribe(f"{topic}/{number}/{topic_filter}")
+            client.send(wire.publish(f"{topic}/{number}/{name}", level=level))
+            assert await client.all_before_pingresp() == [], (topic_filter, name)
 
 
 @levels
@@ -97,13 +97,13 @@ async def test_wildcards_alone_are_filters(broker: Subject, topic: str, level: i
 
 
 @levels
-@pytest.mark.parametrize("name", ["{}", "{}/", "/{}", "//{}", "{}/a", "{}//"])
-async def test_a_hash_alone_matches_everything(broker: Subject, topic: str, level: int, name: str) -> None:
+async def test_a_hash_alone_matches_everything(broker: Subject, topic: str, level: int) -> None:
     """[MQTT-4.7.1-1]; 3.1.1: [MQTT-4.7.1-2]"""
     async with broker.client(level=level) as client:
         await client.subscribe("#")
-        client.send(wire.publish(name.format(topic), level=level))
-        await client.gets(name.format(topic))
+        for name in (topic, f"{topic}/", f"/{topic}", f"//{topic}", f"{topic}/a", f"{topic}//"):
+            client.send(wire.publish(name, level=level))
+            await client.gets(name)
 
 
 @levels

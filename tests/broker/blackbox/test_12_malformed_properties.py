@@ -71,12 +71,12 @@ async def test_a_property_said_twice_ends_the_connection(broker: Subject, kind: 
 
 
 @kinds
-@pytest.mark.parametrize("number", [0x00, 0x04, 0x0A, 0x20, 0x2B, 0x7F, 0xFF])
-async def test_an_unknown_property_ends_the_connection(broker: Subject, kind: str, number: int) -> None:
+async def test_an_unknown_property_ends_the_connection(broker: Subject, kind: str) -> None:
     """[MQTT-4.13.1-1]: section 2.2.2.2."""
     build, _ = PACKETS[kind]
-    async with broker.client() as client:
-        await client.dies_of(build(measured(bytes([number, 0, 0]))))
+    for number in (0x00, 0x04, 0x0A, 0x20, 0x2B, 0x7F, 0xFF):
+        async with broker.client() as client:
+            await client.dies_of(build(measured(bytes([number, 0, 0]))))
 
 
 @kinds
@@ -91,12 +91,12 @@ async def test_a_property_cut_off_ends_the_connection(broker: Subject, kind: str
 
 
 @kinds
-@pytest.mark.parametrize("length", [100, 127, 16_383, 268_435_455])
-async def test_properties_longer_than_their_packet_end_the_connection(broker: Subject, kind: str, length: int) -> None:
+async def test_properties_longer_than_their_packet_end_the_connection(broker: Subject, kind: str) -> None:
     """[MQTT-4.13.1-1] [MQTT-2.2.2-1]"""
     build, _ = PACKETS[kind]
-    async with broker.client() as client:
-        await client.dies_of(build(varint(length)))
+    for length in (100, 127, 16_383, 268_435_455):
+        async with broker.client() as client:
+            await client.dies_of(build(varint(length)))
 
 
 @kinds
