@@ -250,12 +250,10 @@ class Reader:
         piece = data[offset:run]
         count = len(piece) // span
         high, low = piece[at::span], piece[at + 1 :: span]
-        if 0 in high and any(not (one or other) for one, other in zip(high, low, strict=True)):
+        if 0 in low and 0 in high and any(not (one or other) for one, other in zip(high, low, strict=True)):
             return 0  # a packet identifier of 0: up to there all is well
         if session.mqtt5 and piece[at + 2 :: span].count(0) != count:
             return 0  # properties
-        if not all(other.is_free(count) for other, _ in route.others):
-            return 0
         self._count_unacked(session, haul, count)
         for other, _ in route.others:
             other.deliver_run(piece, span, at, count, len(route.wire))

@@ -21,6 +21,7 @@ from broker.reason import ReasonCode
 if TYPE_CHECKING:
     from broker.native.connection import Connection
 
+_AHEAD = 4096
 _PUBREL = b"\x62\x02"
 _PUBREL_NOT_FOUND = b"\x62\x03"
 _HIGH = bytes(packet_id >> 8 for packet_id in range(0x10000))
@@ -76,6 +77,7 @@ class Session:
     __slots__ = (
         "_again",
         "_aliases",
+        "_free_to",
         "_inflight_bytes",
         "_last_id",
         "_limit_bytes",
@@ -151,6 +153,7 @@ class Session:
         self._safe_seq = 0
         self._last_id = 0
         self._inflight_bytes = 0
+        self._free_to = 0  # from the last identifier given out up to here, none is in use
         self._limit_bytes = shared.options.max_queued_bytes
         self._again: dict[int, Delivery] = {}  # sent on an earlier connection, to be sent again when the window allows
         self._queue = DeliveryQueue(shared)
@@ -265,7 +268,7 @@ class Session:
                 and message.expires_at is None
             ):
                 packet_id = self._last_id % 0xFFFF + 1
-                if packet_id in inflight:
+                if packet_id == 1 or packet_id in inflight:
                     packet_id = self._next_id()
                 self._last_id = packet_id
                 inflight[packet_id] = delivery
@@ -328,7 +331,7 @@ class Session:
     def restore(self, packet_id: int, delivery: Delivery, *, sent: bool) -> None:
         """A delivery read from disk, in the order of its number."""
         self.last_seq = self._safe_seq = max(self.last_seq, delivery.seq)
-        self._last_id = packet_id
+        self._last_id, self._free_to = packet_id, 0
         if sent:
             self._fly(packet_id, delivery)
         else:
@@ -343,17 +346,19 @@ class Session:
         """How many packets `deliver_run` may be given now."""
         if self.journal is not None or self.special or not self.can_take:
             return 0
-        return min(self.window - len(self.inflight) - len(self.released), 0xFFFF - self._last_id)
-
-    def is_free(self, count: int) -> bool:
-        """Whether the next `count` packet identifiers are not in use, which they are only after 65,535 others."""
-        following = range(self._last_id + 1, self._last_id + 1 + count)
-        return self.inflight.keys().isdisjoint(following) and self.released.keys().isdisjoint(following)
+        room = min(self.window - len(self.inflight) - len(self.released), 0xFFFF - self._last_id)
+        if self._free_to <= self._last_id < 0xFFFF:
+            # Identifiers ahead are in use only after 65,535 others: many are looked at together
+            ahead = range(self._last_id + 1, min(self._last_id + _AHEAD, 0xFFFF) + 1)
+            if not (self.inflight.keys().isdisjoint(ahead) and self.released.keys().isdisjoint(ahead)):
+                return 0
+            self._free_to = ahead[-1]
+        return min(room, self._free_to - self._last_id)
 
     def deliver_run(self, piece: bytes, span: int, at: int, count: int, topic_bytes: int) -> None:
         """Send PUBLISH packets of QoS 1 on as they came, but for the packet identifiers, which stand `at` in each.
 
-        The caller has asked `run_room` and `is_free`.
+        The caller has asked `run_room`.
         """
         out = self.out
         if out is None:
@@ -372,18 +377,22 @@ class Session:
 
     def pubacks(self, packet_ids: Iterable[int]) -> None:
         """Deliveries of QoS 1 are over, whatever their reason codes say; `pump` sends the next ones."""
-        for packet_id in packet_ids:
-            delivery = self.inflight.pop(packet_id, None)
-            if delivery is None:
-                if not packet_id:
-                    raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a packet identifier of 0")  # [MQTT-2.2.1-3]
-                continue
-            if delivery.qos != 1:
-                self.inflight[packet_id] = delivery
-                raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a PUBACK for a PUBLISH of QoS 2")
-            self._inflight_bytes -= delivery.size
-            if delivery.seq:
-                self._forget(delivery)
+        take, freed = self.inflight.pop, 0
+        try:
+            for packet_id in packet_ids:
+                delivery = take(packet_id, None)
+                if delivery is None:
+                    if not packet_id:
+                        raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a packet identifier of 0")  # [MQTT-2.2.1-3]
+                    continue
+                if delivery.qos != 1:
+                    self.inflight[packet_id] = delivery
+                    raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a PUBACK for a PUBLISH of QoS 2")
+                freed += delivery.size
+                if delivery.seq:
+                    self._forget(delivery)
+        finally:
+            self._inflight_bytes -= freed
 
     def pubrec(self, packet_id: int, reason: int, now: float) -> None:
         """The client has a message of QoS 2, or refuses it."""
@@ -517,6 +526,8 @@ class Session:
             or (queue.bytes and packet_id in queue)
         ):
             packet_id = packet_id % 0xFFFF + 1
+        if packet_id <= self._last_id:  # from the beginning again
+            self._free_to = 0
         self._last_id = packet_id
         return packet_id  # [MQTT-4.3.2-1], [MQTT-4.3.3-1]
 
