@@ -15,7 +15,7 @@ SETTLE_S = 1.0
 def connections(broker: Running, number: int = 5_000) -> dict[str, float]:
     """From the first connect to the last CONNACK, AT_ONCE of them waiting at a time; each device shows its own token.
 
-    The broker was started for this: it has seen none of the tokens yet.
+    The broker was started for this: none of the clients has been there before.
     """
     packets = _connects(broker, number)
     began = time.perf_counter()

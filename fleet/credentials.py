@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 
 from fleet.actor import Actor
 from fleet.audit import Audit
@@ -34,7 +35,7 @@ VALID_LIMIT = 2  # the old one and the new one, while a device changes over
 _PREFIX = "mrd_"  # lets secret scanners know what they have found
 _TOKEN_BYTES = 32
 _TOKEN_LENGTH_LIMIT = 256
-_CACHE_S = 30.0  # how long another node may still take a token that was revoked here
+_CACHE_S = 30.0  # where nodes share a database: how long another node may still take a token that was revoked here
 _HANDSHAKE_S = 60.0  # from the check of the token to the connection being reported; 30 s seen on weak links
 _KICK_AGAIN_S = 0.5
 
@@ -82,6 +83,14 @@ class Credentials:
         """The same, kept for as long as there is room: whether a live connection may have been made with it."""
         self._revocations = 0
         self._kicks: deque[tuple[float, str, str]] = deque()
+
+    async def load(self) -> None:
+        """Remember the valid ones, as many as there is room for: a fleet that comes back at once asks nobody then."""
+        if self._database.is_shared:
+            return
+        rows = CredentialRow.filter(revoked_at=None).order_by("-id").limit(self._cache_limit)
+        for digest, device_id, key in await rows.values_list("digest", "device_id", "id"):
+            self._known[digest] = _Known(device_id, key, inf)
 
     async def list(self, device_id: str) -> list[Credential]:
         """All of them, newest first, revoked ones too. Raises NotFound."""
@@ -196,13 +205,17 @@ class Credentials:
         if row is None:
             self._known.pop(digest, None)
             return None
-        known = _Known(row.device_id, row.id, self._clock.monotonic() + _CACHE_S)
+        known = _Known(row.device_id, row.id, self._until())
         if revocations == self._revocations:
             self._known[digest] = known
             self._known.move_to_end(digest)
             while len(self._known) > self._cache_limit:
                 self._known.popitem(last=False)
         return known
+
+    def _until(self) -> float:
+        """How long what the database says now may be remembered: only other nodes change it without our knowing."""
+        return self._clock.monotonic() + _CACHE_S if self._database.is_shared else inf
 
     def _may_be_in_use(self, device_id: str, credential_id: str) -> bool:
         """Whether a live connection may have been made with it: then all of the device's connections go.

@@ -172,6 +172,7 @@ class Fleet:
         self._sender.gateway = gateway
         self.timeline.refused = RefusedMessages(gateway.dead_letters)
         await self._directory.load()
+        await self._credentials.load()
         await self.artifacts.start()
         self.timeline.start()
         await self.presence.start()

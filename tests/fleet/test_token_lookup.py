@@ -8,7 +8,7 @@ import pytest
 from fleet import token_lookup
 from fleet.models import CredentialRow
 from fleet.token_lookup import TokenLookup
-from tests.fleet.conftest import running
+from tests.fleet.conftest import ANNA, running
 
 
 async def test_a_crowd_of_logins_takes_few_statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +54,26 @@ async def test_one_who_leaves_while_asking_harms_nobody(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         leaving.cancel()
         assert await staying is None
+
+
+async def test_a_fleet_that_comes_back_after_a_restart_asks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, "") as rig:
+        _, token = await rig.device()
+        _, old = await rig.device("pump-8")
+        [credential] = await rig.fleet.devices.credentials("pump-8")
+        await rig.fleet.devices.revoke_credential(ANNA, "pump-8", credential.id)
+    async with running(tmp_path, "") as rig:
+
+        async def unwanted(lookup: TokenLookup, digest: str) -> None:
+            asked.append(digest)
+
+        asked: list[str] = []
+        monkeypatch.setattr(TokenLookup, "find", unwanted)
+        assert await rig.fleet.devices.authenticate_token(token) == "pump-7"
+        rig.clock.move(3600)
+        assert await rig.fleet.devices.authenticate_token(token) == "pump-7"
+        assert asked == []
+        assert await rig.fleet.devices.authenticate_token(old) is None
+        assert len(asked) == 1
