@@ -7,7 +7,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-docs docs clean console
+.PHONY: help demo test lint fmt bench bench-docs fuzz docs clean console
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ bench: $(DEV_STAMP) ## the benchmarks, peers in the same run
 	sh tests/install_servers.sh
 	$(BIN)/python -m benchmarks
 
+fuzz: $(DEV_STAMP) ## damaged packets: the codec alone, then two million through one broker (3 minutes; ARGS="--seeds 7 8")
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 bench-docs: $(DEV_STAMP) ## measure the brokers and write docs/benchmarks.md and its pictures again (twenty minutes)
 	sh tests/install_servers.sh
 	$(BIN)/python -m benchmarks broker scaling --docs
@@ -48,7 +51,7 @@ console: $(RUN_STAMP) ## build the console into web/console_dist
 	$(BIN)/python build_console.py
 
 clean: ## remove the virtual environment and everything built
-	rm -rf $(VENV) web/console_dist web/console/node_modules .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) web/console_dist web/console/node_modules tests/broker/judges/node_modules .mypy_cache .ruff_cache .pytest_cache
 
 # The console is built on its own (build_console.py skips what is up to date), so pip need not do it too.
 $(RUN_STAMP): pyproject.toml constraints.txt

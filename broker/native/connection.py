@@ -7,6 +7,7 @@ a peer that does not read.
 
 import asyncio
 import logging
+import socket
 from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _KEEPALIVE_GRACE = 1.5  # [MQTT-3.1.2-22]; 3.1.1: [MQTT-3.1.2-24]
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _CLOSING_S = 2.0  # for the last bytes to go out
 NO_CONNECT = "no CONNECT in time"
 LOST = "connection lost"
@@ -53,6 +55,7 @@ class Connection(asyncio.Protocol):
         "_need",
         "_reader",
         "_rest",
+        "_socket",
         "_task",
         "_tokens",
         "_tokens_at",
@@ -93,6 +96,7 @@ class Connection(asyncio.Protocol):
         self.ended = ""
         """Why it ended, in words; empty while it lives."""
         self.slot = 0
+        self._socket: Any = None
         self._task: asyncio.Task[None] | None = None
         self.blocked = Block(0)
         self._rest: bytes | bytearray = b""
@@ -110,6 +114,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self._socket = transport.get_extra_info("socket")
         self.heard_at = monotonic()
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else "local"
@@ -353,6 +358,18 @@ class Connection(asyncio.Protocol):
         limit = self.hub.options.max_packet_bytes if self.session is not None else self.hub.options.max_connect_bytes
         if not self.blocked and len(self._rest) >= 5:
             self._need = _declared(self._rest, limit)
+
+    def acknowledge_now(self) -> None:
+        """Have the kernel acknowledge what was read, although we have nothing to send with it.
+
+        It would wait 40 ms for that, and a client with Nagle's algorithm on (most have) waits with its next packet for
+        as long: paho took 43 ms for each message that it acknowledged and answered. Linux only.
+        """
+        if self._socket is not None and _QUICKACK is not None:
+            try:
+                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+            except OSError:  # no TCP, or gone
+                self._socket = None
 
     def throttle(self, messages: int, now: float) -> None:
         """Stop reading from a client that sends faster than it may, until it is on time again."""

@@ -66,7 +66,8 @@ class Hub:
         """Stands for the rules and routes in force in this turn: another number after each change; 0 between turns."""
         self._stamps = 0
         self._rules = (-1, -1)
-        self._unflushed = 0
+        self._reads = 0  # in this turn
+        self._unflushed = 0  # bytes read since the last flush
         self._wake_scheduled = False
         self._turning: asyncio.TimerHandle | None = None
         if keeper is not None:
@@ -227,9 +228,14 @@ class Hub:
         return self.now
 
     def after_read(self, size: int) -> None:
-        """A connection has worked through `size` bytes: what they caused goes out soon."""
+        """A connection has worked through `size` bytes: what they caused goes out.
+
+        At once after the first read of a turn, so that a lone message waits for nothing; what further reads cause waits
+        for the end of the turn, so that a busy broker writes once for many of them.
+        """
+        self._reads += 1
         self._unflushed += size
-        if self._unflushed >= _FLUSH_BYTES:
+        if self._reads == 1 or self._unflushed >= _FLUSH_BYTES:
             self.flush()
 
     def wake(self) -> None:
@@ -245,6 +251,7 @@ class Hub:
     def _turn_ended(self) -> None:
         self._wake_scheduled = False
         self.stamp = 0
+        self._reads = 0
         self.flush()
 
     def flush(self) -> None:

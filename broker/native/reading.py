@@ -22,7 +22,7 @@ from broker.native import publishing, requests
 from broker.native.message import Message
 from broker.native.router import Route
 from broker.native.session import Session
-from broker.packets import MalformedPacket, check_first_byte, frame
+from broker.packets import MalformedPacket, PacketType, check_first_byte, frame
 from broker.reason import ReasonCode
 
 if TYPE_CHECKING:
@@ -33,18 +33,32 @@ _QOS_1 = 0x32
 _PLAIN = (_PUBLISH, _QOS_1)  # neither DUP nor RETAIN
 _PINGREQ, _PINGRESP = b"\xc0\x00", b"\xd0\x00"
 _PUBACK = b"\x40\x02"
+_ACKNOWLEDGEMENTS = (PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBCOMP)
 _LANES_LIMIT = 256  # topics of one client whose routes are remembered
 
 
 class Haul:
     """What one read has brought so far."""
 
-    __slots__ = ("batch", "counted", "entries", "full", "journaled", "messages", "rare", "room", "unacked")
+    __slots__ = (
+        "acknowledged",
+        "batch",
+        "counted",
+        "entries",
+        "full",
+        "journaled",
+        "messages",
+        "rare",
+        "room",
+        "unacked",
+    )
 
     def __init__(self, journaled: int, room: int) -> None:
         self.journaled = journaled
         self.room = room
         """How many more messages may be taken before some are settled, where there is a sink."""
+        self.acknowledged = False
+        """The client has acknowledged something."""
         self.full = False
         """There was no room for the next message."""
         self.messages = 0
@@ -126,6 +140,8 @@ class Reader:
             self._settle(session, haul)
             if haul.messages and hub.options.max_publishes_per_s:
                 connection.throttle(haul.messages, now)
+            if haul.acknowledged and not session.out:
+                connection.acknowledge_now()
         return haul.full
 
     def _walk(self, data: bytes, session: Session, haul: Haul, now: float) -> int:
@@ -141,6 +157,7 @@ class Reader:
             else:
                 if data.startswith(_PUBACK, offset) and size - offset >= 4:
                     offset = _pubacks(data, offset, session)
+                    haul.acknowledged = True
                     continue
                 if data.startswith(_PINGREQ, offset):
                     session.emit(_PINGRESP)  # [MQTT-3.12.4-1]
@@ -304,6 +321,7 @@ class Reader:
                 haul.room = hub.options.max_undone - connection.owing.undone
             if connection.ended:
                 return False
+        haul.acknowledged |= first >> 4 in _ACKNOWLEDGEMENTS
         requests.act(connection, session, first, data, start, end, now)
         return not (connection.blocked or connection.ended)
 
