@@ -260,6 +260,9 @@ async def _ask(
         hub.hooks.tell("refused", client_id, username, "connect", connection.address, ReasonCode.QUOTA_EXCEEDED)
         _refuse(connection, ReasonCode.QUOTA_EXCEEDED)
         return
+    await hub.sessions.discard(client_id, username, clean=packet.clean_start)
+    if connection.ended:
+        return
     _enter(connection, packet, client_id, unwanted, extra)
 
 

@@ -166,6 +166,8 @@ class Connection(asyncio.Protocol):
             self.session.congested = False
             self.session.pump(monotonic())
             self.hub.wake()
+        self.heard_at = monotonic()  # we were what kept it silent
+        self.hub.wheel.set(self, self.heard_at)  # `due` says until when to wait on
         self.unblock(Block.UNREAD)
 
     def connection_lost(self, error: Exception | None) -> None:

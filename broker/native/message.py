@@ -28,7 +28,7 @@ class Message:
     message of our own. Not frozen: one is made per message.
     """
 
-    __slots__ = ("_form", "_head", "_tail", "once", "payload", "qos", "sender", "size", "topic")
+    __slots__ = ("_form", "_head", "_tail", "payload", "qos", "sender", "size", "topic")
 
     properties = b""
     """The application's properties, encoded, without the message expiry."""
@@ -46,7 +46,6 @@ class Message:
         self.sender = sender
         self.size = len(topic) + len(payload)
         """In bytes, as far as bounds count it."""
-        self.once: Delivery | None = None  # the delivery of QoS 1 that all plain subscriptions share
         self._form = 0x32 if head else 0
         self._head = head
         self._tail = payload
@@ -124,7 +123,7 @@ class Grant:
         self.group = group
         self.own: Grant | None = None if no_local else self
         """What applies to messages of the subscriber itself [MQTT-3.8.3-3]."""
-        self.plain = not identifiers and not no_local and group is None
+        self.plain = not (identifiers or no_local or retain_as_published or group)
         """Nothing but a QoS: what goes there is the same for all."""
 
     def joined(self, other: "Grant") -> "Grant":
@@ -143,7 +142,7 @@ class Grant:
 
 
 class Delivery:
-    """A message of QoS 1 or 2 on its way to one session. Plain ones are shared, so nothing in here changes."""
+    """A message of QoS 1 or 2 on its way to one session. Nothing in here changes."""
 
     __slots__ = ("group", "identifiers", "message", "qos", "retain", "seq", "size")
 

@@ -97,11 +97,22 @@ class Owing:
         if owed.waits:
             return
         ended = owed.settle()
-        session = self._connection.session
-        if session is not None:
-            for packet_id in ended:
-                session.received.pop(packet_id, None)
-            self._release(session)
+        session, hub = self._connection.session, self._connection.hub
+        if session is None:
+            return
+        for packet_id in ended:
+            session.received.pop(packet_id, None)
+        if ended and session.journal is not None and hub.sessions.get(session.client_id) is session:
+            # The client may use the identifiers again as soon as it is told: a crash may not bring them back
+            hub.sessions.keep(session)
+            owed.waits = 1
+            hub.when_safe(partial(self._freed, owed, session))
+            return
+        self._release(session)
+
+    def _freed(self, owed: Batch, session: Session) -> None:
+        owed.waits = 0
+        self._release(session)
 
     def _release(self, session: Session) -> None:
         """Send the acknowledgements whose turn has come."""

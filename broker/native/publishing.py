@@ -73,6 +73,8 @@ def forward(hub: "Hub", sender: Session, route: Route, run: bytes, span: int, he
         push(hub, other, _translated(route, run, span, head_bytes, to_mqtt5=not sender.mqtt5), count)
     if route.others or route.groups or route.inline:
         for at in range(head_bytes, head_bytes + len(run), span):
+            if not route.fresh:  # a callback has come or gone
+                hub.router.refresh(route)
             message = Message(route.wire, run[at : at + span - head_bytes], 0, sender)
             reached = 0
             for session, grant in route.others:
@@ -146,16 +148,15 @@ def publish(
         )
     else:
         message = Message(wire, packet.payload, packet.qos, session)  # [MQTT-4.3.2-5]
-    receipt = None
-    if packet.qos == 2:
-        if len(session.received) + connection.owing.unacked >= hub.options.max_undone:  # [MQTT-3.3.4-7]
-            raise MalformedPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many messages that are not released")
+    if packet.qos == 2 and len(session.received) + connection.owing.unacked >= hub.options.max_undone:
+        # [MQTT-3.3.4-7]
+        raise MalformedPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many messages that are not released")
+    receipt, refused = None, False
+    if packet.retain and not hub.retain(name, Retained(message, session.client_id, session.username)):  # [MQTT-3.3.1-8]
+        entry, refused = _refused(connection, entry, ReasonCode.QUOTA_EXCEEDED), connection.mqtt5
+    if packet.qos == 2 and not refused:
         receipt = session.received[packet_id] = Receipt()  # [MQTT-4.3.3-13]
         hub.sessions.keep(session)
-    if packet.retain and not hub.retain(name, Retained(message, session.client_id, session.username)):  # [MQTT-3.3.1-8]
-        entry = _refused(connection, entry, ReasonCode.QUOTA_EXCEEDED)
-        if receipt is not None and connection.mqtt5:
-            session.received.pop(packet_id, None)
     route = hub.router.route(wire)
     reached = hub.deliver(route, message, now)  # [MQTT-4.5.0-1]
     if connection.mqtt5 and not reached and packet.qos and hub.sink is None and route.is_empty and entry[1] == 2:

@@ -56,6 +56,16 @@ class DeliveryQueue:
             and self._shared.queued_bytes + size <= options.max_queued_bytes_in_all
         )
 
+    def can_make_room(self, message: Message) -> bool:
+        """Whether it would fit if all that is in here gave way."""
+        options, size = self._shared.options, message.size
+        others = self._shared.queued_bytes - self.bytes
+        return (
+            options.max_queued > 0
+            and size <= options.max_queued_bytes
+            and others + size <= options.max_queued_bytes_in_all
+        )
+
     def push(self, packet_id: int, delivery: Delivery) -> None:
         """Add one at the end. Whether there is room is for the caller to ask."""
         if self._items is None or self._ids is None:

@@ -43,6 +43,7 @@ class Route:
         "fresh",
         "groups",
         "inline",
+        "kept",
         "messages",
         "name",
         "only_plain",
@@ -57,6 +58,8 @@ class Route:
         self.name = name
         self.wire = wire
         self.fresh = False
+        self.kept = True
+        """Whether it hears of subscriptions that come and go; one that was forgotten is looked up for each message."""
         self.messages = 0
         """How many came since it is remembered; for the topic tree."""
         self.plain: list[Session] = []
@@ -138,7 +141,7 @@ class Router:
         route.only_plain = nobody_else and not route.plain5
         route.only_plain5 = nobody_else and not route.plain
         route._same_qos_1 = None
-        route.fresh = True
+        route.fresh = route.kept
 
     def sessions(self, topic: str) -> set[Session]:
         """All sessions with a subscription that matches a topic, also by a group."""
@@ -201,6 +204,9 @@ class Router:
         name = str(wire[2:], "utf-8")
         cost = _ROUTE_BYTES + 3 * len(wire) + _LEVEL_BYTES * (name.count("/") + 1)
         if self._bytes + cost > self._limit_bytes:
+            for route in self.routes.values():
+                route.kept = False
+                route.forget()
             self.routes.clear()
             self._topics = TopicTree()
             self._bytes = 0

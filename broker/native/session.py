@@ -10,6 +10,7 @@ that has something to send puts itself into `dirty`, the list of those that the 
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Protocol
 
@@ -82,6 +83,7 @@ class Session:
         "_last_id",
         "_limit_bytes",
         "_queue",
+        "_releasing",
         "_safe_seq",
         "_shared",
         "address",
@@ -156,6 +158,7 @@ class Session:
         self._free_to = 0  # from the last identifier given out up to here, none is in use
         self._limit_bytes = shared.options.max_queued_bytes
         self._again: dict[int, Delivery] = {}  # sent on an earlier connection, to be sent again when the window allows
+        self._releasing: set[int] = set()  # numbers of those in `released` of which the disk does not know yet
         self._queue = DeliveryQueue(shared)
         self._aliases: dict[bytes, bytes] = {}
 
@@ -219,8 +222,9 @@ class Session:
         self._again = self._singly() | self._again
         self.inflight = {}
         self._inflight_bytes = 0
-        for packet_id in self.released:
-            self.emit(_PUBREL + packet_id.to_bytes(2, "big"))
+        for packet_id, seq in self.released.items():
+            if seq not in self._releasing:
+                self.emit(_PUBREL + packet_id.to_bytes(2, "big"))
         self.pump(now)
 
     def emit(self, data: bytes) -> None:
@@ -251,9 +255,7 @@ class Session:
                 return False
             return self._pack(message, PUBLISH | retain, b"", grant.identifiers, now)  # [MQTT-4.3.1-1]
         if qos == 1 and grant.plain and not retain and self.journal is None:
-            delivery = message.once
-            if delivery is None:
-                delivery = message.once = Delivery(message, 1)
+            delivery = Delivery(message, 1)
             # The hot path: `can_take`, `_next_id`, `_fly` and `_send` in one, as calling them costs more than they do
             out, inflight = self.out, self.inflight
             if (
@@ -386,7 +388,7 @@ class Session:
                         raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a packet identifier of 0")  # [MQTT-2.2.1-3]
                     continue
                 if delivery.qos != 1:
-                    self.inflight[packet_id] = delivery
+                    self._put_back(packet_id, delivery)
                     raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a PUBACK for a PUBLISH of QoS 2")
                 freed += delivery.size
                 if delivery.seq:
@@ -399,7 +401,8 @@ class Session:
         delivery = self.inflight.get(packet_id)
         if delivery is None:
             if packet_id in self.released:
-                self.emit(_PUBREL + packet_id.to_bytes(2, "big"))
+                if self.released[packet_id] not in self._releasing:
+                    self.emit(_PUBREL + packet_id.to_bytes(2, "big"))
             elif self.mqtt5:
                 self.emit(_PUBREL_NOT_FOUND + packet_id.to_bytes(2, "big") + b"\x92")
             else:  # before MQTT 5 there is no other answer, and without one the client would ask for ever
@@ -412,13 +415,7 @@ class Session:
             self._forget(delivery)
             self.pump(now)
             return
-        self.released[packet_id] = delivery.seq  # [MQTT-4.3.3-5]: the message itself is not needed any more
-        release = _PUBREL + packet_id.to_bytes(2, "big")  # [MQTT-4.3.3-4], [MQTT-4.6.0-4]
-        if self.journal is None or not delivery.seq:
-            self.emit(release)
-            return
-        self.journal.release(self, packet_id, delivery.seq)
-        self.journal.when_safe(lambda: self.emit(release) if packet_id in self.released else None)
+        self._release(packet_id, delivery.seq)  # [MQTT-4.3.3-4], [MQTT-4.6.0-4]
 
     def pubcomp(self, packet_id: int, now: float) -> None:
         """A delivery of QoS 2 is over."""
@@ -442,6 +439,9 @@ class Session:
         def is_unwanted(delivery: Delivery) -> bool:
             return unwanted(delivery.message.topic_name)
 
+        for packet_id, delivery in (self._singly() | self._again).items():
+            if delivery.qos == 2 and is_unwanted(delivery):
+                self._let_go(packet_id, delivery)
         self._take_back(is_unwanted, is_unwanted)
 
     def waiting(self) -> Iterator[Delivery]:
@@ -454,6 +454,7 @@ class Session:
         """The session is over: nothing of it counts any more. What is on disk of it is for the caller to delete."""
         self._queue.clear()
         self.inflight, self.released, self._again = {}, {}, {}
+        self._releasing.clear()
         self.subscriptions, self.received = {}, {}
         self._inflight_bytes = 0
 
@@ -473,13 +474,12 @@ class Session:
         if self.has_room(message):
             return True
         shared, policy = self._shared, self._shared.options.queue_full
-        if policy == "drop_oldest":
-            while self._queue and not self.has_room(message):
+        if policy == "drop_oldest" and self._queue.can_make_room(message):
+            while not self.has_room(message):
                 self._forget(self._queue.pop()[1])
                 shared.counters.dropped_queue += 1
-            if self.has_room(message):
-                return True
-        elif policy == "disconnect" and not self.overflowed:
+            return True
+        if policy == "disconnect" and not self.overflowed:
             self.overflowed = True
             shared.dirty.append(self)
         shared.counters.dropped_queue += 1
@@ -496,8 +496,43 @@ class Session:
             for packet_id, delivery in self.inflight.items()
         }
 
+    def _put_back(self, packet_id: int, delivery: Delivery | DeliveryRun) -> None:
+        """Into its place: they are sent again in the order of their identifiers, counted from the last one."""
+        self.inflight[packet_id] = delivery
+        self.inflight = dict(sorted(self.inflight.items(), key=lambda item: (item[0] - self._last_id - 1) % 0xFFFF))
+
     def _land(self, packet_id: int) -> None:
         self._inflight_bytes -= self.inflight.pop(packet_id).size
+
+    def _release(self, packet_id: int, seq: int) -> None:
+        """Send a PUBREL, but not before the disk knows: after a crash the message would go out as a new one.
+
+        [MQTT-4.3.3-5]: the message itself is not needed any more.
+        """
+        self.released[packet_id] = seq
+        if self.journal is None or not seq:
+            self.emit(_PUBREL + packet_id.to_bytes(2, "big"))
+            return
+        self._releasing.add(seq)
+        self.journal.release(self, packet_id, seq)
+        self.journal.when_safe(partial(self._released_safely, packet_id, seq))
+
+    def _released_safely(self, packet_id: int, seq: int) -> None:
+        if seq in self._releasing:
+            self._releasing.discard(seq)
+            if self.released.get(packet_id) == seq:
+                self.emit(_PUBREL + packet_id.to_bytes(2, "big"))
+
+    def _let_go(self, packet_id: int, delivery: Delivery) -> None:
+        """Give up a delivery that was sent. One of QoS 2 is released, as its identifier is in use at the client."""
+        if packet_id in self.inflight:
+            self._land(packet_id)
+        else:
+            del self._again[packet_id]
+        if delivery.qos == 2:
+            self._release(packet_id, delivery.seq)
+        else:
+            self._forget(delivery)
 
     def _take_back(self, flying: Callable[[Delivery], bool], queued: Callable[[Delivery], bool]) -> None:
         """Forget what is in flight, and what is queued, as the two say."""
@@ -536,8 +571,11 @@ class Session:
         wire_id = packet_id.to_bytes(2, "big")
         if self._pack(delivery.message, first, wire_id, delivery.identifiers, now):
             return True
-        self._land(packet_id)  # too large for the client: as if it had been delivered [MQTT-3.1.2-25]
-        self._forget(delivery)
+        if dup:  # too large for the client: as if it had been delivered [MQTT-3.1.2-25]
+            self._let_go(packet_id, delivery)
+        else:
+            self._land(packet_id)
+            self._forget(delivery)
         return False
 
     def _pack(self, message: Message, first: int, wire_id: bytes, identifiers: bytes, now: float) -> bool:

@@ -58,7 +58,8 @@ class Sessions:
 
     def make_room(self, client_id: str, username: str) -> bool:
         """Whether a session fits, after the one longest away has given way if need be."""
-        if client_id in self._by_client_id:
+        known = self._by_client_id.get(client_id)
+        if known is not None and known.username == username:
             return True
         mine = self._per_username.get(username, {})
         if username and len(mine) >= self._hub.options.max_sessions_per_username:
@@ -67,7 +68,7 @@ class Sessions:
                 return False
             self.displaced += 1
             self.forget(self._by_client_id[oldest])
-        if len(self._by_client_id) >= self._hub.options.max_sessions:
+        if known is None and len(self._by_client_id) >= self._hub.options.max_sessions:
             oldest = next(iter(self._away), None)
             if oldest is None:
                 return False
@@ -96,6 +97,18 @@ class Sessions:
             allowed = set(self._topics_of(old))
             old.drop_unwanted(lambda topic: topic not in allowed)
         return old, True  # [MQTT-3.1.2-5]
+
+    async def discard(self, client_id: str, username: str, *, clean: bool) -> None:
+        """End what a client does not want to go on with, and wait until it is off the disk.
+
+        It will be told that there is no session: a crash must not bring the old one back.
+        """
+        while (old := self._by_client_id.get(client_id)) is not None and (clean or old.username != username):
+            if old.connection is not None:
+                self._hub.counters.takeovers += 1
+                old.connection.end(TAKEN_OVER, ReasonCode.SESSION_TAKEN_OVER)
+            self.forget(old)
+            await self._hub.safe_for(old)
 
     async def revoked(self, client_id: str, username: str) -> set[str]:
         """The subscriptions of a kept session that the Guard does not allow any more."""
@@ -126,7 +139,8 @@ class Sessions:
         session.expires_at = session.will_at = None  # [MQTT-3.1.3-9]
         session.expiry_s = expiry_s
         session.connected_at = datetime.now(UTC)
-        session.journal = self._keeper if session.durable else None
+        if session.durable:  # if it is not any more, `keep` takes it off the disk
+            session.journal = self._keeper
         session.attach(connection, window=window, alias_maximum=alias_maximum, maximum_packet_size=maximum_packet_size)
         for topic_filter in session.subscriptions:  # protocol version and limits may be others now
             self._hub.router.touch(_inner(topic_filter))

@@ -4,6 +4,7 @@ Moving a deadline on at every packet would cost more than routing it. So an item
 slot comes up it says itself until when to wait on. Taking an item out costs the same however many there are.
 """
 
+from collections import deque
 from typing import Protocol
 
 SLOT_S = 0.1
@@ -41,7 +42,7 @@ class Wheel:
         item.slot = 0
 
     def turn(self, now: float) -> None:
-        """Ask all whose slot has come."""
+        """Ask all whose slot has come. What one of them raises is raised; the next turn asks the others."""
         last = int(now / SLOT_S)
         if last - self._at > len(self._slots):  # after a long sleep: only those that exist
             slots = sorted(slot for slot in self._slots if slot <= last)
@@ -49,12 +50,19 @@ class Wheel:
             slots = [slot for slot in range(self._at + 1, last + 1) if slot in self._slots]
         self._at = max(last, self._at)
         for slot in slots:
-            for item in list(self._slots.pop(slot, ())):
-                if item.slot != slot:  # another one's deadline has taken it out
-                    continue
-                item.slot = 0
-                if (when := item.due(now)) is not None:
-                    self.set(item, when)
+            waiting = deque(self._slots.pop(slot, ()))
+            try:
+                while waiting:
+                    item = waiting.popleft()
+                    if item.slot != slot:  # another one's deadline has taken it out
+                        continue
+                    item.slot = 0
+                    if (when := item.due(now)) is not None:
+                        self.set(item, when)
+            except BaseException:
+                self._slots[slot] = dict.fromkeys(each for each in waiting if each.slot == slot)
+                self._at = slot - 1
+                raise
 
     def __len__(self) -> int:
         return sum(map(len, self._slots.values()))

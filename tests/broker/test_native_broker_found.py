@@ -1,0 +1,187 @@
+"""What models and reading have found in the broker as a whole, each as the shortest run that shows it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cbor2
+import pytest
+
+from broker.engine import Done
+from broker.engine import Publish as EnginePublish
+from broker.native.keeping import Keeper
+from broker.native.options import BrokerOptions
+from broker.native.store import Kept
+from broker.packets import Connack, Pubcomp, Publish, Pubrec, Subscribe, Subscription, Unsubscribe
+from broker.reason import ReasonCode
+from tests.broker.paper_network import PaperClient, paper_broker
+
+KEPT: Any = {"session_expiry_interval": 1000}
+
+
+class PaperStore:
+    """A disk that writes at once, or when `hold` is taken away."""
+
+    pending_bytes, failing, commits = 0, None, 0
+
+    def __init__(self) -> None:
+        self.hold = False
+        self.sessions: dict[str, bytes] = {}
+        self.deliveries: dict[tuple[str, int], bytes] = {}
+        self._waiting: list[Callable[[], object]] = []
+
+    def open(self) -> Kept:
+        return Kept()
+
+    def put_session(self, client_id: str, record: bytes) -> None:
+        self.when_safe(lambda: self.sessions.__setitem__(client_id, record))
+
+    def delete_session(self, client_id: str) -> None:
+        def delete() -> None:
+            self.sessions.pop(client_id, None)
+            for key in [key for key in self.deliveries if key[0] == client_id]:
+                del self.deliveries[key]
+
+        self.when_safe(delete)
+
+    def put_delivery(self, client_id: str, seq: int, record: bytes) -> None:
+        self.when_safe(lambda: self.deliveries.__setitem__((client_id, seq), record))
+
+    def delete_delivery(self, client_id: str, seq: int) -> None:
+        self.when_safe(lambda: self.deliveries.pop((client_id, seq), None))
+
+    def when_safe(self, callback: Callable[[], object]) -> None:
+        if self.hold:
+            self._waiting.append(callback)
+        else:
+            callback()
+
+    def commit(self) -> None:
+        self.hold = False
+        waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            callback()
+
+    def received_ids(self, client_id: str) -> list[int]:
+        """Packet identifiers of QoS 2 that are not released."""
+        ids: list[int] = cbor2.loads(self.sessions[client_id])[5]
+        return ids
+
+
+def keeper(store: PaperStore) -> Keeper:
+    return Keeper(store)  # type: ignore[arg-type]
+
+
+def payloads(client: PaperClient) -> list[bytes]:
+    return [packet.payload for packet in client.received() if isinstance(packet, Publish)]
+
+
+def subscribe(topic_filter: str, qos: int = 0, **options: Any) -> Subscribe:
+    return Subscribe(packet_id=1, subscriptions=[Subscription(topic_filter=topic_filter, qos=qos, **options)])
+
+
+def test_retain_as_published_holds_at_qos_0_too() -> None:
+    with paper_broker() as broker:
+        subscriber, publisher = broker.client(5, "s"), broker.client(4, "p")
+        broker.send(subscriber, subscribe("a", retain_as_published=True))
+        broker.send(publisher, Publish(topic="a", payload=b"x", retain=True))
+        (packet,) = subscriber.received()
+        assert isinstance(packet, Publish)
+        assert packet.retain
+
+
+@pytest.mark.parametrize("refusing", ["sink", "retained"])
+def test_the_identifier_of_a_refused_message_is_free_after_a_crash_too(refusing: str) -> None:
+    def sink(batch: Sequence[EnginePublish], done: Done) -> None:
+        code = ReasonCode.NOT_AUTHORIZED if refusing == "sink" else ReasonCode.SUCCESS
+        done([code] * len(batch))
+
+    store, options = PaperStore(), BrokerOptions(max_retained=100 if refusing == "sink" else 0)
+    with paper_broker(options, keeper=keeper(store), sink=sink) as broker:
+        client = broker.client(5, "c", properties=KEPT)
+        client.received()
+        message = Publish(topic="a", payload=b"x", qos=2, packet_id=7, retain=refusing == "retained")
+        (answer,) = broker.send(client, message)
+        assert isinstance(answer, Pubrec)
+        assert answer.reason >= 0x80
+        assert store.received_ids("c") == []
+
+
+def test_a_kept_session_that_is_to_end_with_its_connection_is_not_on_disk_any_more() -> None:
+    store = PaperStore()
+    with paper_broker(keeper=keeper(store)) as broker:
+        client = broker.client(5, "c", properties=KEPT)
+        broker.send(client, subscribe("a", qos=2))
+        broker.do(client.lose)
+        broker.send(broker.client(4, "p"), Publish(topic="a", payload=b"x", qos=2, packet_id=1))
+        assert len(store.deliveries) == 1
+        client = broker.client(5, "c", clean_start=False)
+        _, packet = client.received()
+        assert isinstance(packet, Publish)
+        assert packet.packet_id is not None
+        broker.send(client, Pubrec(packet_id=packet.packet_id))
+        broker.send(client, Pubcomp(packet_id=packet.packet_id))
+        assert not store.deliveries, "after a crash it would be sent again"
+        assert not store.sessions
+
+
+def test_a_session_was_discarded_on_disk_when_its_client_is_told_so() -> None:
+    store = PaperStore()
+    with paper_broker(keeper=keeper(store)) as broker:
+        client = broker.client(5, "c", properties=KEPT)
+        broker.do(client.lose)
+        store.hold = True
+        client = broker.client(5, "c", clean_start=True, properties=KEPT)
+        assert client.received() == [], "a crash now would bring the old session back"
+        broker.do(store.commit)
+        (answer,) = client.received()
+        assert isinstance(answer, Connack)
+
+
+def test_the_keep_alive_is_on_time_after_a_pause_in_writing() -> None:
+    with paper_broker() as broker:
+        client = broker.client(4, "c", keepalive_s=4)
+        broker.do(client.connection.pause_writing)
+        broker.wait(1)
+        broker.do(client.connection.resume_writing)
+        broker.wait(8)
+        assert client.gone
+
+
+def test_taking_over_another_ones_client_id_counts_as_a_session_more() -> None:
+    with paper_broker(BrokerOptions(max_sessions_per_username=1)) as broker:
+        broker.client(4, "x", username="a")
+        broker.client(4, "y", username="b")
+        broker.client(4, "x", username="b")
+        assert [session.username for session in broker.hub.sessions].count("b") == 1
+
+
+def test_a_callback_that_closes_itself_within_a_run_costs_others_nothing() -> None:
+    with paper_broker() as broker:
+        subscriber, publisher = broker.client(4, "s"), broker.client(4, "p")
+        broker.send(subscriber, subscribe("a", qos=1))
+        publisher.received()
+        seen: list[bytes] = []
+
+        def once(shown: EnginePublish) -> None:
+            seen.append(shown.payload)
+            subscription.close()
+
+        subscription = broker.hub.router.subscribe("a", once)
+        broker.send(publisher, *[Publish(topic="a", payload=b"%d" % number) for number in range(3)])
+        assert seen == [b"0"]
+        assert payloads(subscriber) == [b"0", b"1", b"2"]
+
+
+def test_nothing_comes_by_a_route_that_was_forgotten() -> None:
+    with paper_broker(BrokerOptions(max_routes_bytes=2500)) as broker:
+        subscriber, publisher = broker.client(4, "s"), broker.client(4, "p")
+        broker.send(subscriber, subscribe("a"))
+        broker.send(publisher, Publish(topic="a", payload=b"0"))
+
+        def in_one_turn() -> None:
+            publisher.send(*[Publish(topic=topic, payload=b"1") for topic in ("a", "b", "c", "d")])
+            subscriber.send(Unsubscribe(packet_id=2, topic_filters=["a"]))
+            publisher.send(Publish(topic="a", payload=b"2"))
+
+        broker.do(in_one_turn)
+        assert payloads(subscriber) == [b"0", b"1"]
