@@ -14,3 +14,5 @@ class Block(IntFlag):
     """It sends too fast."""
     UNREAD = 8
     """It does not read."""
+    TURN = 16
+    """It has had its share of this turn of the loop."""

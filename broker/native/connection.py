@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from broker.native import admission
 from broker.native.answers import answer, nearest
 from broker.native.block import Block
+from broker.native.feeding import Feed
 from broker.native.owing import Owing
 from broker.native.reading import Reader
 from broker.native.session import Session
@@ -55,6 +56,7 @@ class Connection(asyncio.Protocol):
         "_need",
         "_reader",
         "_rest",
+        "_slowed",
         "_socket",
         "_task",
         "_tokens",
@@ -66,6 +68,7 @@ class Connection(asyncio.Protocol):
         "connect",
         "ended",
         "exchange",
+        "feed",
         "heard_at",
         "hub",
         "maximum_packet_size",
@@ -98,6 +101,7 @@ class Connection(asyncio.Protocol):
         self.slot = 0
         self._socket: Any = None
         self._task: asyncio.Task[None] | None = None
+        self._slowed: asyncio.TimerHandle | None = None
         self.blocked = Block(0)
         self._rest: bytes | bytearray = b""
         self._need = 0  # bytes that `_rest` must have before it is looked at again
@@ -105,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._keepalive_s = 0.0
         self._unread_since = 0.0
         self.owing = Owing(self)
+        self.feed = Feed(self)
         self._reader = Reader(self)
         self._tokens = 0.0
         self._tokens_at = 0.0
@@ -119,7 +124,7 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else "local"
         options = self.hub.options
-        transport.set_write_buffer_limits(high=options.max_outgoing_bytes)
+        transport.set_write_buffer_limits(high=min(options.max_connect_bytes, options.max_outgoing_bytes))
         if hasattr(transport, "max_size"):  # asyncio's own takes 256 KiB a read; before a CONNECT nobody gets that
             transport.max_size = min(transport.max_size, options.max_connect_bytes)
         if not self.hub.gate.enter(self):
@@ -157,17 +162,18 @@ class Connection(asyncio.Protocol):
         self._unread_since = monotonic()
         if self.session is not None:
             self.session.congested = True
+            self.hub.wheel.set(self, self._unread_since + self.hub.options.write_timeout_s)
         self.block(Block.UNREAD)
-        self.hub.wheel.set(self, self._unread_since + self.hub.options.write_timeout_s)
 
     def resume_writing(self) -> None:
         self._unread_since = 0.0
         if self.session is not None and not self.ended:
             self.session.congested = False
             self.session.pump(monotonic())
+            self.feed.go_on()
+            self.heard_at = monotonic()  # we were what kept it silent
+            self.hub.wheel.set(self, self.heard_at)  # `due` says until when to wait on
             self.hub.wake()
-        self.heard_at = monotonic()  # we were what kept it silent
-        self.hub.wheel.set(self, self.heard_at)  # `due` says until when to wait on
         self.unblock(Block.UNREAD)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -175,6 +181,8 @@ class Connection(asyncio.Protocol):
             self.end(LOST)
         if self._task is not None:
             self._task.cancel()
+        if self._slowed is not None:
+            self._slowed.cancel()
         self.hub.wheel.clear(self)
         self.hub.gate.leave(self)
         self.hub.wake()
@@ -187,18 +195,18 @@ class Connection(asyncio.Protocol):
         if self.ended:
             self.abort()
             return None
+        if self.session is None:
+            if now - self.heard_at < options.connect_timeout_s:
+                return self.heard_at + options.connect_timeout_s
+            self.hub.counters.refused_connections += 1
+            self.end(NO_CONNECT, cut=self._unread_since > 0)
+            return None
         if self._unread_since:
             if now - self._unread_since >= options.write_timeout_s:
                 self.hub.counters.slow_closed += 1
                 self.end("not reading", cut=True)
                 return None
             return self._unread_since + options.write_timeout_s
-        if self.session is None:
-            if now - self.heard_at < options.connect_timeout_s:
-                return self.heard_at + options.connect_timeout_s
-            self.hub.counters.refused_connections += 1
-            self.end(NO_CONNECT)
-            return None
         if self.blocked:  # we are what keeps it silent
             self.heard_at = now
         deadline = self.heard_at + self._keepalive_s
@@ -231,6 +239,8 @@ class Connection(asyncio.Protocol):
             elif not cut:
                 self.hub.flush_session(session)
         if session is not None:
+            if session.connection is self:
+                self.feed.end()
             self.hub.sessions.detach(self, session, words, with_will=with_will)
         self._rest = b""  # [MQTT-3.1.4-6]
         if self.transport is not None:
@@ -262,8 +272,10 @@ class Connection(asyncio.Protocol):
         self.heard_at = monotonic()
         self.hub.wheel.set(self, self.heard_at + self._keepalive_s)
         transport = self.transport
-        if transport is not None and hasattr(transport, "max_size"):
-            transport.max_size = 256 * 1024
+        if transport is not None:
+            transport.set_write_buffer_limits(high=self.hub.options.max_outgoing_bytes)
+            if hasattr(transport, "max_size"):
+                transport.max_size = 256 * 1024
         session.emit(connack)
 
     def send(self, data: bytes) -> None:
@@ -373,6 +385,11 @@ class Connection(asyncio.Protocol):
             except OSError:  # no TCP, or gone
                 self._socket = None
 
+    def give_way(self) -> None:
+        """Let the others have a turn of the loop."""
+        self.block(Block.TURN)
+        self.hub.loop.call_soon(self.unblock, Block.TURN)
+
     def throttle(self, messages: int, now: float) -> None:
         """Stop reading from a client that sends faster than it may, until it is on time again."""
         rate = self.hub.options.max_publishes_per_s
@@ -382,7 +399,7 @@ class Connection(asyncio.Protocol):
         if self._tokens < 0 and not self.ended:
             self.hub.counters.throttled += 1
             self.block(Block.RATE)
-            self.hub.loop.call_later(-self._tokens / rate, self.unblock, Block.RATE)
+            self._slowed = self.hub.loop.call_later(-self._tokens / rate, self.unblock, Block.RATE)
 
 
 def _declared(rest: bytes | bytearray, limit: int) -> int:

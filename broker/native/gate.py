@@ -19,6 +19,8 @@ class Gate:
         self.connections: set[Connection] = set()
         self.connecting: set[Connection] = set()
         """Those not let in yet."""
+        self.shaking: set[asyncio.Task[None]] = set()
+        """Those whose TLS is not agreed on yet."""
         self.closed = False
         """Nobody comes in any more."""
         self._per_address: dict[str, int] = {}
@@ -42,6 +44,18 @@ class Gate:
         self.connections.add(connection)
         self.connecting.add(connection)
         self._per_address[address] = mine + 1
+        return True
+
+    def may_shake(self) -> bool:
+        """Whether there is room for another TLS handshake; counted as a connection when it is done."""
+        options, waiting = self._options, len(self.connecting) + len(self.shaking)
+        if (
+            self.closed
+            or waiting >= options.max_connecting
+            or len(self.connections) + len(self.shaking) >= options.max_connections
+        ):
+            self._counters.refused_connections += 1
+            return False
         return True
 
     def leave(self, connection: "Connection") -> None:

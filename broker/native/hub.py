@@ -176,7 +176,7 @@ class Hub:
 
     def retain(self, topic: str, retained: Retained) -> bool:
         """Keep a retained message; False, and counted, at a bound."""
-        if self.retained.keep(topic, retained):
+        if self.retained.keep(topic, retained, self.look()):
             return True
         self.counters.dropped_retained += 1
         return False
@@ -185,7 +185,7 @@ class Hub:
         """How much there is of what has a bound."""
         return {
             "connections_now": len(self.gate.connections),
-            "connecting": len(self.gate.connecting),
+            "connecting": len(self.gate.connecting) + len(self.gate.shaking),
             "sessions": len(self.sessions),
             "sessions_away": self.sessions.away,
             "subscriptions": sum(len(session.subscriptions) for session in self.sessions),

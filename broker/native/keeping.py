@@ -30,6 +30,8 @@ class Keeper:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._kept = store.open()
+        self._changed: dict[str, Session] = {}
+        store.before_commit = self._write_sessions
         self.operations = 0
         """How many changes were given to the store."""
         self.woken: Callable[[], None] = lambda: None
@@ -62,7 +64,18 @@ class Keeper:
     # --- sessions
 
     def put_session(self, session: Session) -> None:
+        """Write it down; if it changes again before the next commit begins, again then."""
         self.operations += 1
+        if session.client_id not in self._changed:
+            self._write_session(session)
+        self._changed[session.client_id] = session
+
+    def _write_sessions(self) -> None:
+        changed, self._changed = self._changed, {}
+        for session in changed.values():
+            self._write_session(session)
+
+    def _write_session(self, session: Session) -> None:
         now, wall = time.monotonic(), time.time()
         will = session.will
         record = (
@@ -74,7 +87,7 @@ class Keeper:
                 (name, grant.qos, grant.no_local, grant.retain_as_published, grant.identifiers)
                 for name, grant in session.subscriptions.items()
             ],
-            list(session.received),
+            [packet_id if receipt.code is not None else -packet_id for packet_id, receipt in session.received.items()],
             None if will is None else (will.topic, will.payload, will.qos, will.retain, will.properties),
             _to_wall(session.will_at, now, wall),
         )
@@ -82,6 +95,7 @@ class Keeper:
 
     def delete_session(self, client_id: str) -> None:
         self.operations += 1
+        self._changed.pop(client_id, None)
         self._store.delete_session(client_id)
 
     def sessions(self) -> Iterator[tuple[str, str, Fill]]:
@@ -174,8 +188,11 @@ def _fill(fields: Any, deliveries: list[tuple[int, bytes]], session: Session, no
             qos, no_local=no_local, retain_as_published=retain_as_published, identifiers=identifiers
         )
     for packet_id in received:
-        receipt = session.received[packet_id] = Receipt()
-        receipt.settle(ReasonCode.SUCCESS)
+        receipt = session.received[abs(packet_id)] = Receipt()
+        if packet_id > 0:
+            receipt.settle(ReasonCode.SUCCESS)
+        else:  # the sink had not taken it: when it comes again it is offered again
+            receipt.orphaned = True
     if will is not None:
         topic, payload, qos, retain, properties = will
         if "user_property" in properties:

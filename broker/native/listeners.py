@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from pathlib import Path
 from broker.errors import ListenError
 from broker.native.connection import Connection
 from broker.native.hub import Hub
+from broker.native.secure import SecureListener
 from broker.native.websocket import WebSocketTransport
 
 _BACKLOG = 1024  # a fleet comes back at once after a restart
-_SHUTDOWN_S = 2.0  # for a peer to answer the end of TLS
+_ACCEPTS = 16  # so many asyncio takes at once; with no file descriptor left it logs as many errors a second
 
 
 class Listeners:
@@ -22,6 +24,7 @@ class Listeners:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._servers: dict[str, asyncio.Server] = {}
+        self._secure: list[SecureListener] = []
 
     async def open(self) -> None:
         """Raises ListenError."""
@@ -47,6 +50,8 @@ class Listeners:
 
     def close(self) -> None:
         """Accept nothing more. Connections are the hub's to end."""
+        for secure in self._secure:
+            secure.close()
         for server in self._servers.values():
             server.close()
         if "unix_path" in self._servers and self._hub.options.unix_path is not None:
@@ -63,15 +68,18 @@ class Listeners:
     ) -> asyncio.Server:
         options, hub = self._hub.options, self._hub
         try:
-            return await hub.loop.create_server(
-                lambda: protocol(hub),
-                options.host,
-                port,
-                ssl=tls,
-                ssl_handshake_timeout=options.connect_timeout_s if tls is not None else None,
-                ssl_shutdown_timeout=_SHUTDOWN_S if tls is not None else None,
-                backlog=_BACKLOG,
+            server = await hub.loop.create_server(
+                lambda: protocol(hub), options.host, port, backlog=_ACCEPTS, start_serving=tls is None
             )
+            for bound in server.sockets:
+                listening = socket.socket(fileno=os.dup(bound.fileno()))
+                listening.listen(_BACKLOG)
+                if tls is None:
+                    listening.close()
+                else:
+                    listening.setblocking(False)
+                    self._secure.append(SecureListener(hub, listening, tls, lambda: protocol(hub)))
+            return server
         except (OSError, OverflowError) as error:
             raise ListenError(options.host, port, _words(error)) from error
 

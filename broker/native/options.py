@@ -90,3 +90,10 @@ class BrokerOptions:
     """How often the $SYS topics are published; 0 for never."""
     response_information: str = ""
     """What a client that asks for response information is told (MQTT 5, section 3.2.2.3.15); empty for nothing."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.max_inflight < 1 or self.max_undone < 1:
+            raise ValueError("max_inflight and max_undone must be 1 at least")
+        if self.max_queued + self.max_inflight > 65_000:  # the packet identifiers of one session
+            raise ValueError("max_queued and max_inflight must not be more than 65,000 together")

@@ -41,6 +41,7 @@ class Owing:
         batch: list[Publish],
         unacked: int,
         *,
+        size: int,
         journaled: bool,
     ) -> None:
         """Acknowledge what one read held, now or when it is safe."""
@@ -50,7 +51,7 @@ class Owing:
             session.emit(b"".join(entries))
             return
         fixed = frozenset(place for place, outcome in rare if outcome.message is None) if batch else None
-        owed = Batch(entries, fixed, sum(len(each.payload) for each in batch), unacked)
+        owed = Batch(entries, fixed, size, unacked)
         owed.waits = 1 + bool(batch) + journaled
         for place, outcome in rare:
             if outcome.receipt is not None:
@@ -69,7 +70,8 @@ class Owing:
                 hub.sink(batch, partial(self._taken, owed))
             except Exception:
                 logger.exception("the sink failed on messages of %.70r", session.username)
-                self._taken(owed, [ReasonCode.UNSPECIFIED_ERROR] * len(batch))
+                if not owed.codes:
+                    self._taken(owed, [ReasonCode.UNSPECIFIED_ERROR] * len(batch))
         if journaled:
             hub.when_safe(partial(self._safe, owed))
         self._safe(owed)
@@ -88,6 +90,8 @@ class Owing:
         """The sink's `done`."""
         if owed.fixed is None or len(codes) != len(owed.entries) - len(owed.fixed):
             raise ValueError("one code per message, in their order")
+        if owed.codes:
+            raise ValueError("done was called before")
         owed.codes = codes
         self._safe(owed)
 
@@ -108,6 +112,8 @@ class Owing:
             owed.waits = 1
             hub.when_safe(partial(self._freed, owed, session))
             return
+        if owed.receipts and hub.sessions.get(session.client_id) is session:
+            hub.sessions.keep(session)  # they need not be offered to the sink again
         self._release(session)
 
     def _freed(self, owed: Batch, session: Session) -> None:

@@ -128,8 +128,20 @@ def publish(
         raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "a subscription identifier from a client")
     wire = _resolved(connection, packet)
     name = topic_name(wire, hub)
+    asked = Publish(
+        topic=name,
+        payload=packet.payload,
+        qos=packet.qos,
+        retain=packet.retain,
+        client_id=session.client_id,
+        username=session.username,
+        properties=packet.properties or None,
+    )
     if packet.qos == 2 and (known := session.received.get(packet_id)) is not None:  # [MQTT-4.3.3-10]
-        return Outcome(entry, awaited=known)
+        if not known.orphaned:
+            return Outcome(entry, awaited=known)
+        known.orphaned = False
+        return Outcome(entry, message=asked if hub.sink is not None else None, receipt=known)
     code = hub.hooks.may_publish(session, name)
     if code.is_error:
         return Outcome(_refused(connection, entry, code))  # [MQTT-4.3.3-9]
@@ -161,15 +173,6 @@ def publish(
     reached = hub.deliver(route, message, now)  # [MQTT-4.5.0-1]
     if connection.mqtt5 and not reached and packet.qos and hub.sink is None and route.is_empty and entry[1] == 2:
         entry = bytes((entry[0], 3)) + entry[2:] + bytes((ReasonCode.NO_MATCHING_SUBSCRIBERS,))
-    asked = Publish(
-        topic=name,
-        payload=packet.payload,
-        qos=packet.qos,
-        retain=packet.retain,
-        client_id=session.client_id,
-        username=session.username,
-        properties=packet.properties or None,
-    )
     return Outcome(entry, message=asked if hub.sink is not None else None, receipt=receipt)
 
 

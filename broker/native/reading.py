@@ -35,6 +35,10 @@ _PINGREQ, _PINGRESP = b"\xc0\x00", b"\xd0\x00"
 _PUBACK = b"\x40\x02"
 _ACKNOWLEDGEMENTS = (PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBCOMP)
 _LANES_LIMIT = 256  # topics of one client whose routes are remembered
+_LANE_BYTES = 128  # the longest of them: a client that has gone quiet holds on to what it remembers
+_STEPS = 4000  # of one client in one turn of the loop: 10 to 20 ms
+_RARE_STEPS = 8  # what is not plain takes as long as so many that are
+_PIECE_BYTES = 4096  # of a run of QoS 1: each piece is held on to until the last of its messages is acknowledged
 
 
 class Haul:
@@ -50,10 +54,12 @@ class Haul:
         "messages",
         "rare",
         "room",
+        "size",
+        "steps",
         "unacked",
     )
 
-    def __init__(self, journaled: int, room: int) -> None:
+    def __init__(self, journaled: int, room: int, steps: int) -> None:
         self.journaled = journaled
         self.room = room
         """How many more messages may be taken before some are settled, where there is a sink."""
@@ -72,12 +78,16 @@ class Haul:
         """What is not as simple as the rest, by its place in `entries`."""
         self.unacked = 0
         """Messages of QoS 1."""
+        self.size = 0
+        """In bytes, of what `entries` are for."""
+        self.steps = steps
+        """How much more may be done before the others have their turn."""
 
 
 class Reader:
     """Reads the packets of one client, and remembers what it publishes."""
 
-    __slots__ = ("_connection", "_hub", "_lanes", "_lone", "_memo", "_route", "_span", "_stamp")
+    __slots__ = ("_connection", "_hub", "_lanes", "_lone", "_memo", "_route", "_span", "_stamp", "_steps", "_turn")
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
@@ -88,6 +98,9 @@ class Reader:
         """Of the memo; None when there is no memo."""
         self._lanes: dict[bytes, Route] = {}
         self._stamp = 0
+        self._steps = 0
+        self._turn = 0.0
+        """The turn of the loop that `_steps` are of: uvloop reads from one client many times in a turn."""
         self._lone = False
 
     def lone(self, data: bytes) -> bool:
@@ -129,14 +142,21 @@ class Reader:
             self._route = None
         connection.heard_at = now
         room = hub.options.max_undone - connection.owing.undone if hub.sink is not None else len(data)
-        haul = Haul(hub.journaled, room)
+        if self._turn != now:
+            self._turn, self._steps = now, _STEPS
+        haul = Haul(hub.journaled, room, self._steps)
         try:
             offset = self._walk(data, session, haul, now)
             if offset < len(data) and not connection.ended:
+                if haul.steps <= 0 and not connection.blocked:
+                    connection.give_way()
                 connection.keep(data, offset)
         finally:
+            self._steps = haul.steps
             if session.queued:
                 session.pump(now)
+            if connection.feed.waiting:
+                connection.feed.go_on()
             self._settle(session, haul)
             if haul.messages and hub.options.max_publishes_per_s:
                 connection.throttle(haul.messages, now)
@@ -149,7 +169,8 @@ class Reader:
         connection, hub = self._connection, self._hub
         memo, span, route = self._memo, self._span, self._route
         offset, size = 0, len(data)
-        while size - offset >= 2:
+        while size - offset >= 2 and haul.steps > 0:
+            haul.steps -= 1
             if route is not None and data.startswith(memo, offset):
                 if offset + span > size:
                     break
@@ -272,8 +293,13 @@ class Reader:
         if session.mqtt5 and piece[at + 2 :: span].count(0) != count:
             return 0  # properties
         self._count_unacked(session, haul, count)
+        step = max(1, _PIECE_BYTES // span)
+        pieces = [piece]
+        if count > step:
+            pieces = [piece[begin : begin + step * span] for begin in range(0, len(piece), step * span)]
         for other, _ in route.others:
-            other.deliver_run(piece, span, at, count, len(route.wire))
+            for part in pieces:
+                other.deliver_run(part, span, at, len(part) // span, len(route.wire))
         owed = bytearray(_PUBACK + b"\0\0") * count
         owed[2::4], owed[3::4] = high, low
         haul.entries.append(bytes(owed))
@@ -295,6 +321,7 @@ class Reader:
     ) -> None:
         """The messages whose payloads begin at `starts`, all of one size."""
         name, client_id, username = route.name, session.client_id, session.username
+        haul.size += len(starts) * (size + len(route.wire))
         haul.batch += [
             Publish(topic=name, payload=data[at : at + size], qos=qos, client_id=client_id, username=username)
             for at in starts
@@ -303,6 +330,8 @@ class Reader:
 
     def _rare(self, session: Session, haul: Haul, first: int, data: bytes, start: int, end: int, now: float) -> None:
         """A PUBLISH that is not plain."""
+        haul.steps -= _RARE_STEPS
+        haul.size += end - start
         if first & 0x06 == 0x02:
             self._count_unacked(session, haul, 1)
         outcome = publishing.publish(self._connection, session, first, data, start, end, now)
@@ -315,6 +344,7 @@ class Reader:
     def _other(self, session: Session, haul: Haul, first: int, data: bytes, start: int, end: int, now: float) -> bool:
         """A packet that is no PUBLISH; whether those behind it may be looked at."""
         connection, hub = self._connection, self._hub
+        haul.steps -= _RARE_STEPS
         if haul.entries:  # it may end the connection: what came before it is acknowledged first
             self._settle(session, haul)
             if hub.sink is not None:
@@ -330,10 +360,11 @@ class Reader:
         hub = self._hub
         if haul.entries:
             entries, rare, batch, unacked = haul.entries, haul.rare, haul.batch, haul.unacked
+            size, haul.size = haul.size, 0
             haul.entries, haul.rare, haul.batch, haul.unacked = [], [], [], 0
             journaled = haul.journaled != hub.journaled
             haul.journaled = hub.journaled
-            self._connection.owing.owe(session, entries, rare, batch, unacked, journaled=journaled)
+            self._connection.owing.owe(session, entries, rare, batch, unacked, size=size, journaled=journaled)
         hub.counters.messages_received += haul.messages - haul.counted
         haul.counted = haul.messages
 
@@ -356,7 +387,8 @@ class Reader:
                 return None
             if len(self._lanes) >= _LANES_LIMIT:
                 self._lanes.clear()
-            self._lanes[wire] = route
+            if len(wire) <= _LANE_BYTES:
+                self._lanes[wire] = route
         self._memo = data[offset : at + 1] if session.mqtt5 and first == _PUBLISH else data[offset:at]
         self._span = end - offset
         self._route = route

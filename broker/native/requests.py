@@ -114,8 +114,9 @@ async def _subscribe(connection: "Connection", session: Session, packet: Subscri
     session.emit(answer(suback, session.protocol, session.maximum_packet_size))
     for asked, grant, is_new in taken:
         if session.subscriptions.get(asked.topic_filter) is grant:  # not replaced or removed meanwhile
-            hub.sessions.send_retained(session, asked, grant, is_new=is_new)
+            connection.feed.add(grant, hub.sessions.retained(session, asked, grant, is_new=is_new))
             hub.hooks.tell("subscribed", session.client_id, session.username, asked.topic_filter)
+    connection.feed.go_on()
 
 
 async def _may_subscribe(hub: "Hub", session: Session, asked: Subscription) -> ReasonCode:
@@ -147,7 +148,17 @@ def _unsubscribe(connection: "Connection", session: Session, packet: Unsubscribe
     # [MQTT-2.2.1-6], [MQTT-3.10.4-4], [MQTT-3.10.4-5]
     unsuback = Unsuback(packet_id=packet.packet_id, reasons=reasons if session.mqtt5 else [])
     hub.sessions.keep(session)
-    hub.answer(connection, session, answer(unsuback, session.protocol, session.maximum_packet_size))
+    data = answer(unsuback, session.protocol, session.maximum_packet_size)
+    if session.journal is None:
+        session.emit(data)
+    else:  # nothing else bounds how many there are while the disk is slow or full
+        connection.run(_answer_when_safe(connection, session, data), "mqtt unsubscribe")
+
+
+async def _answer_when_safe(connection: "Connection", session: Session, data: bytes) -> None:
+    await connection.hub.safe_for(session)
+    if not connection.ended:
+        session.emit(data)
 
 
 def _disconnect(connection: "Connection", session: Session, packet: Disconnect) -> None:

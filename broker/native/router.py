@@ -141,7 +141,9 @@ class Router:
         route.only_plain = nobody_else and not route.plain5
         route.only_plain5 = nobody_else and not route.plain
         route._same_qos_1 = None
-        route.fresh = route.kept
+        if route.kept:
+            route.fresh = True
+            self._topics.add(route.name)
 
     def sessions(self, topic: str) -> set[Session]:
         """All sessions with a subscription that matches a topic, also by a group."""
@@ -197,6 +199,7 @@ class Router:
         if "+" in topic_filter or "#" in topic_filter:
             for topic in self._topics.match(topic_filter):
                 self.routes[wire_topic(topic)].forget()
+                self._topics.discard(topic)  # until it is fresh again: a filter pays for what was looked up since
         elif (route := self.routes.get(wire_topic(topic_filter))) is not None:
             route.forget()
 
@@ -213,5 +216,4 @@ class Router:
             self.epoch += 1
         self._bytes += cost
         route = self.routes[wire] = Route(name, wire)
-        self._topics.add(name)
         return route

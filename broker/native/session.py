@@ -53,10 +53,12 @@ class Journal(Protocol):
 class Receipt:
     """A message of QoS 2 that the client has sent and not released. `code` is what became of it, None while unknown."""
 
-    __slots__ = ("_waiters", "code")
+    __slots__ = ("_waiters", "code", "orphaned")
 
     def __init__(self) -> None:
         self.code: ReasonCode | None = None
+        self.orphaned = False
+        """Whoever was to settle it died with the broker: the message is routed, but the sink may not have it."""
         self._waiters: list[Callable[[ReasonCode], None]] = []
 
     def settle(self, code: ReasonCode) -> None:

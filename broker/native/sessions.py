@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from broker.engine import Publish, SessionInfo
 from broker.native.keeping import Keeper
-from broker.native.message import Grant
+from broker.native.message import Grant, Message
 from broker.native.queue import Shared
 from broker.native.session import Session
 from broker.native.shared import split_shared
@@ -155,13 +155,16 @@ class Sessions:
         if not with_will:
             session.will = None
         if self._by_client_id.get(session.client_id) is session:
-            session.hand_back(now)
+            if not self._hub.gate.closed:  # or the next to be told to leave gets it, and so on
+                session.hand_back(now)
             delay_s = session.will.properties.get("will_delay_interval", 0) if session.will is not None else 0
             if session.will is not None and (not delay_s or not session.durable):
                 self._publish_will(session, now)
             elif session.will is not None:
                 session.will_at = now + delay_s
-            if session.durable:  # [MQTT-3.1.2-23]
+            if self._by_client_id.get(session.client_id) is not session:
+                pass  # what its will has set off has ended it
+            elif session.durable:  # [MQTT-3.1.2-23]
                 session.expires_at = now + session.expiry_s
                 self._away[session.client_id] = None
                 self._hub.wheel.set(session, min(session.expires_at, session.will_at or session.expires_at))
@@ -254,6 +257,7 @@ class Sessions:
             self._hub.wheel.set(session, min(deadlines))
         for topic, retained in self._keeper.retained(now):
             self._hub.retained.keep(topic, retained, restored=True)
+        self._keeper.forget_read()
 
     def _add(self, client_id: str, username: str) -> Session:
         session = self._by_client_id[client_id] = Session(client_id, username, self._shared)
@@ -321,7 +325,7 @@ class Sessions:
             self._hub.router.leave(*shared, session)
         return True
 
-    def send_retained(self, session: Session, asked: Subscription, grant: Grant, *, is_new: bool) -> None:
+    def retained(self, session: Session, asked: Subscription, grant: Grant, *, is_new: bool) -> Iterator[Message]:
         """What is retained on the topics of a new subscription."""
         # [MQTT-3.3.1-10], [MQTT-3.3.1-11]
         if grant.group is not None or asked.retain_handling == 2 or (asked.retain_handling == 1 and not is_new):
@@ -332,9 +336,10 @@ class Sessions:
             if kept.username and self._hub.hooks.ask_publish(kept.client_id, kept.username, name).is_error:
                 self._hub.retained.discard(name)  # its publisher has lost the right to it
                 continue
+            if session.subscriptions.get(asked.topic_filter) is not grant:  # replaced or removed meanwhile
+                return
             if not (grant.no_local and kept.client_id == session.client_id):
-                session.deliver(kept.message, grant, now, retained=True)
-        self._hub.wake()
+                yield kept.message
 
     def _route_to(self, session: Session, topic_filter: str, grant: Grant) -> None:
         shared = split_shared(topic_filter)

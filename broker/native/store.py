@@ -74,6 +74,8 @@ class Store:
         self._failing_since = 0.0
         self._highest: dict[str, int] = {}
         """Per client the highest seq that the disk may hold: a put beyond that can be deleted without a trace."""
+        self.before_commit: Callback = lambda: None
+        """Called when a commit begins, to put what was put off."""
         self._due: deque[Callback] = deque()
         self._calling = False
 
@@ -190,6 +192,7 @@ class Store:
 
     def _begin(self) -> None:
         """Commit what is pending. Nothing runs at this time."""
+        self.before_commit()
         if self._scheduled:
             self._scheduled.cancel()
             self._scheduled = None

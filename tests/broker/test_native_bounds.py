@@ -17,8 +17,8 @@ Metrics = dict[str, Any]
 
 
 def open_fault(reason: str) -> pytest.MarkDecorator:
-    """The broker does not do it yet; the day it does, the mark has to go. Some depend on speed."""
-    return pytest.mark.xfail(strict=False, reason=reason)
+    """The broker does not do it yet; the day it does, the mark has to go."""
+    return pytest.mark.xfail(strict=True, reason=reason)
 
 
 async def is_closed_unheard(port: int | None) -> bool:
@@ -210,7 +210,6 @@ async def test_retained_messages_over_a_bound_are_refused_and_counted(bound: dic
         assert (metrics["dropped_retained"], metrics["retained_messages"]) == (1, 2)
 
 
-@open_fault("expired retained messages count until a subscription happens to match them")
 async def test_retained_messages_that_have_expired_make_room() -> None:
     async with native(max_retained_per_username=2) as broker, broker.client(username="u") as client:
         for name in ("a", "b"):
@@ -280,7 +279,6 @@ async def test_a_slow_sink_holds_its_publishers_back_by_bytes() -> None:
         assert len(sink.messages) == 100
 
 
-@open_fault("max_undone_bytes counts payloads, but neither topics nor properties")
 async def test_properties_count_towards_what_a_sink_has_not_taken() -> None:
     sink = RecordingSink(hold=True)
     async with native(sink=sink, max_undone_bytes=100_000) as broker, broker.client() as client:

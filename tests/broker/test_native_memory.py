@@ -11,7 +11,7 @@ from tests.broker.blackbox import wire
 from tests.broker.blackbox.brokers import Client, Subject
 from tests.broker.broker_child import BrokerChild, broker_child
 from tests.broker.clients import HOST
-from tests.broker.test_native_bounds import open_fault, wire_handshake
+from tests.broker.test_native_bounds import wire_handshake
 
 MB = 1_000_000
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -76,7 +76,6 @@ async def test_64_mb_before_a_connect_cost_nothing(loop: str) -> None:
             assert await broker.peak() - before < MB, beginning[:20]
 
 
-@open_fault("the answers to pings before a CONNECT are bounded by max_outgoing_bytes, and outlast connect_timeout_s")
 async def test_websocket_pings_before_a_connect_cost_nothing() -> None:
     pings = (b"\x89\xfd\0\0\0\0" + b"p" * 125) * 7000
     async with broker_child(ws_port=0, connect_timeout_s=1.0) as broker:
@@ -89,7 +88,6 @@ async def test_websocket_pings_before_a_connect_cost_nothing() -> None:
         assert await broker.peak() - before < 3 * MB
 
 
-@open_fault("connections are counted when their TLS handshake is over, and each has 256 KiB of buffer by then")
 async def test_tls_handshakes_under_way_are_counted_and_bounded(certificates: str) -> None:
     async with broker_child(tls_port=0, tls=certificates, max_connecting=10, connect_timeout_s=5.0) as broker:
         before = await broker.mark()
@@ -162,7 +160,6 @@ async def test_a_publisher_faster_than_the_sink_is_left_in_the_network(qos: int)
             await other.settled()
 
 
-@open_fault("a run of QoS 1 is held on to, whole, until the last of its messages is acknowledged")
 async def test_what_is_not_acknowledged_costs_no_more_than_itself() -> None:
     """Each time a thousand messages come, all but one are acknowledged."""
     async with broker_child() as broker, client(broker, "s", level=4) as subscriber, client(broker, "p", level=4) as p:
@@ -183,7 +180,6 @@ async def test_what_is_not_acknowledged_costs_no_more_than_itself() -> None:
 # --- little that makes much
 
 
-@open_fault("what a read gives rise to is written when the read is over, however much a topic alias makes of it")
 async def test_topic_aliases_do_not_multiply_what_waits() -> None:
     work = wire.publish("a/" + "x" * 4000, b"", topic_alias=1) + wire.publish("", b"", topic_alias=1) * 28_000
     async with broker_child() as broker:
@@ -204,7 +200,6 @@ def filters(levels: int) -> Iterable[str]:
         yield "/".join(["r", *("+" if number >> level & 1 else "x" for level in range(levels - 1))])
 
 
-@open_fault("all that is retained is put together, for each filter of a SUBSCRIBE, before any of it is written")
 async def test_retained_messages_come_at_the_pace_of_their_subscriber() -> None:
     async with broker_child(max_retained_per_username=100) as broker:
         async with client(broker, "p") as publisher:
@@ -232,7 +227,6 @@ async def test_random_topics_cost_their_bound(loop: str) -> None:
         assert await broker.peak() - before < 20 * MB
 
 
-@open_fault("what a connection remembers of its topics is let go when it sends again, not when the router forgets them")
 async def test_topics_of_connections_that_have_gone_quiet_are_forgotten_too() -> None:
     async with broker_child(max_routes_bytes=8 * 2**20) as broker, contextlib.AsyncExitStack() as stack:
         before = await broker.mark()

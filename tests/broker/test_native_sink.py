@@ -12,7 +12,6 @@ from broker import Broker, BrokerOptions, Done, Publish, ReasonCode
 from tests.broker.blackbox import wire
 from tests.broker.blackbox.native import Remembered, native
 from tests.broker.clients import RecordingSink, RecordingTap, until
-from tests.broker.test_native_bounds import open_fault
 
 KEPT = {"clean": False, "session_expiry_interval": 60}
 SUCCESS, BUSY, TOPIC_NAME_INVALID = ReasonCode.SUCCESS, ReasonCode.SERVER_BUSY, ReasonCode.TOPIC_NAME_INVALID
@@ -35,7 +34,6 @@ def at_once(work: Coroutine[Any, Any, Any]) -> None:
 # --- done
 
 
-@open_fault("a second `done` counts as if the disk had answered, and an acknowledgement behind another is never sent")
 async def test_done_called_twice_counts_once() -> None:
     sink = RecordingSink(hold=True)
     async with native(sink=sink) as broker, broker.client() as client:
@@ -171,7 +169,6 @@ async def test_a_publisher_may_be_kicked_by_what_its_message_sets_off(place: str
         assert broker.engine.metrics()["subscriptions"] == 1
 
 
-@open_fault("a session that is ended by its own will is noted as being away, and making room for another one fails")
 async def test_a_will_may_kick_its_own_client() -> None:
     async with native(max_sessions=1) as broker:
         broker.engine.subscribe("w", lambda will: at_once(broker.engine.kick("bad")))
