@@ -42,8 +42,8 @@ def latency(broker: Running, seconds: float = 5.0, *, publishers: int = 1_000, r
         total = int((WARM_UP_S + seconds) * rate)
         arrived: list[tuple[float, float]] = []  # when it was due, how long it took
         sent = 0
-        last = began = time.perf_counter()
         with poll, no_garbage_collection():
+            last = began = time.perf_counter()
             while len(arrived) < total and (now := time.perf_counter()) < max(last, began + sent / rate) + PATIENCE_S:
                 while sent < total and (due := began + sent / rate) <= now:
                     turn, publisher = divmod(sent, publishers)

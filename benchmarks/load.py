@@ -152,7 +152,7 @@ def opened(broker: Running, packets: Sequence[bytes], at_once: int = 64) -> Iter
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Its pauses would be ours, not the broker's."""
+    """Its pauses would be ours, not the broker's. Take the time inside: beginning collects once more."""
     gc.collect()
     gc.disable()
     try:

@@ -108,9 +108,9 @@ def _stream(
     received = base = 0
     room = bound  # in bytes of deliveries
     step = max(source.block_bytes for source in sources) * copies
-    began = time.perf_counter() + WARM_UP_S
     measuring = False
     with everyone, only_readers, no_garbage_collection():
+        began = time.perf_counter() + WARM_UP_S
         while (now := time.perf_counter()) < began + seconds:
             if not measuring and now >= began:
                 measuring, began, base = True, now, received
@@ -144,9 +144,9 @@ def fan_in_qos1(broker: Running, seconds: float = 2.0, *, publishers: int = 50) 
             poll.register(fd, select.EPOLLIN)
         turns = deque(sources.values())  # who has room in its window, in the order it came to have it
         delivered = sent = base = 0
-        began = time.perf_counter() + WARM_UP_S
         measuring = False
         with poll, no_garbage_collection():
+            began = time.perf_counter() + WARM_UP_S
             while (now := time.perf_counter()) < began + seconds:
                 if not measuring and now >= began:
                     measuring, began, base = True, now, delivered
@@ -215,9 +215,9 @@ def sparse(broker: Running, seconds: float = 2.0, *, publishers: int = 500) -> d
             number = row.popleft()
             sends[number](messages[number])
         received = base = 0
-        began = time.perf_counter() + WARM_UP_S
         measuring = False
         with no_garbage_collection():
+            began = time.perf_counter() + WARM_UP_S
             while (now := time.perf_counter()) < began + seconds:
                 if not measuring and now >= began:
                     measuring, began, base = True, now, received

@@ -17,6 +17,7 @@ from typing import Protocol
 import orjson
 
 from fleet.clock import Clock, unix_ms
+from fleet.database import log_failure
 from fleet.ports import Sender
 from fleet.presence import Presence, PresenceChange
 from gateway.channels import STATUS, TWIN
@@ -120,8 +121,9 @@ class Outbox:
         for part in self._parts:
             try:
                 await part.serve(batch)
-            except Exception:
-                logger.exception("outbox: %s failed for %d devices; trying again", type(part).__name__, len(batch))
+            except Exception as error:
+                part_name = type(part).__name__
+                log_failure(logger, error, "outbox: %s failed for %d devices; trying again", part_name, len(batch))
                 failed = True
         for greeting in batch:
             greeting.owed, greeting.left = greeting.left, set()
@@ -153,5 +155,5 @@ class Outbox:
             self._work.clear()
             try:
                 await self.settle()
-            except Exception:
-                logger.exception("outbox: a turn failed; going on")
+            except Exception as error:
+                log_failure(logger, error, "outbox: a turn failed; going on")

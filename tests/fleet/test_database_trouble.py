@@ -14,6 +14,7 @@ from broker.reason import ReasonCode
 from fleet.clock import SystemClock
 from fleet.database import trouble
 from fleet.timers import Timers
+from fleet.twins import Twins
 from gateway.channels import TWIN_REPORTED
 from gateway.link import Uplink
 from gateway.links.http_problem import Problem
@@ -103,3 +104,18 @@ async def test_a_timer_that_keeps_failing_is_logged_once(caplog: pytest.LogCaptu
     assert len(said) == 2, said
     assert "does not answer" in said[0]
     assert "works again" in said[1]
+
+
+async def test_what_is_owed_to_a_device_while_the_database_is_away_is_a_line_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def away(twins: Twins, batch: object) -> None:
+        raise DBConnectionError("connection refused")
+
+    monkeypatch.setattr(Twins, "serve", away)
+    async with running(tmp_path, "") as rig:
+        await rig.device()
+        await rig.connect()
+    told = [record for record in caplog.records if "outbox" in record.message]
+    assert told
+    assert [record.message for record in told if record.exc_info] == []
