@@ -7,6 +7,8 @@ DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 TELEMETRY = "telemetry"
 TELEMETRY_CBOR = "telemetry/cbor"
+TELEMETRY_SENML = "telemetry/senml"
+TELEMETRY_SENML_CBOR = "telemetry/senml-cbor"
 EVENTS = "events"
 TWIN_REPORTED = "twin/reported"
 TWIN_GET = "twin/get"
@@ -19,8 +21,10 @@ OTA_CHUNK = "ota/chunk"
 OTA_CHUNK_GET = "ota/chunk/get"
 STATUS = "status"
 
+TELEMETRY_CHANNELS = frozenset((TELEMETRY, TELEMETRY_CBOR, TELEMETRY_SENML, TELEMETRY_SENML_CBOR))
 _UP = re.compile(
-    r"telemetry(/cbor)?|events|twin/reported|twin/get|commands/[A-Za-z0-9_-]{1,64}/status|ota/status|ota/chunk/get"
+    r"telemetry(/cbor|/senml(-cbor)?)?|events|twin/reported|twin/get|commands/[A-Za-z0-9_-]{1,64}/status"
+    r"|ota/status|ota/chunk/get"
 )
 
 
@@ -50,7 +54,7 @@ def is_uplink(channel: str) -> bool:
 
 def is_telemetry(channel: str) -> bool:
     """Whether the channel carries readings, for the journal; every other uplink is for the fleet."""
-    return channel in (TELEMETRY, TELEMETRY_CBOR)
+    return channel in TELEMETRY_CHANNELS
 
 
 def command_of(channel: str) -> str | None:

@@ -55,6 +55,13 @@ class Stamps:
         return stamp
 
 
+def _size(readings: Sequence[Reading]) -> int:
+    """What readings take in memory, in bytes: their texts count as decoded, not as they may have been compressed."""
+    return sum(
+        [_READING_BYTES + len(metric) + (len(value) if type(value) is str else 0) for _, metric, _, value in readings]
+    )
+
+
 class Ingest:
     """Takes telemetry uplinks. `refused` is told of every message, or part of one, that is not stored."""
 
@@ -99,7 +106,7 @@ class Ingest:
                 if found.fit:
                     taken.append(place)
                     messages.append(found.fit)
-                    cost += _READING_BYTES * len(found.fit) + len(uplink.payload)
+                    cost += len(uplink.payload) + _size(found.fit)
         settle = partial(self._settled, outcomes, taken, batch, done, messages)
         self._journal.append(Entry(messages, settle, fixed, cost))
 

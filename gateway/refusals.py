@@ -17,6 +17,7 @@ class Refusal(StrEnum):
     INVALID_JSON = "invalid_json"
     INVALID_CBOR = "invalid_cbor"
     INVALID_UTF8 = "invalid_utf8"
+    INVALID_COMPRESSION = "invalid_compression"
     UNSUPPORTED_CONTENT_TYPE = "unsupported_content_type"
     TOO_LARGE = "too_large"
     TOO_DEEP = "too_deep"

@@ -7,21 +7,29 @@ from collections.abc import Collection
 import orjson
 from aiohttp import web
 
+from gateway.compressed import is_gzip, is_zlib
 from gateway.links.http_problem import Problem
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 CBOR = "application/cbor"
+SENML_JSON = "application/senml+json"
+SENML_CBOR = "application/senml+cbor"
+
+COMPRESSED = {"gzip": is_gzip, "x-gzip": is_gzip, "deflate": is_zlib}
+"""The content codings that the decoder undoes, and how a body in them is known."""
 
 SLOWEST_BYTES_PER_S = 500
 MAX_WAIT_S = 60.0
 _SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
 
 
-def media_type(request: web.Request, allowed: Collection[str]) -> str:
+def media_type(request: web.Request, allowed: Collection[str], codings: Collection[str] = ()) -> str:
     """The body's media type; a body without one is taken for JSON. Raises Problem 415."""
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise Problem(415, "compressed bodies are not taken here", headers={"Accept-Encoding": "identity"}, close=True)
+    if _coding(request) not in ("identity", *codings):
+        known = ", ".join(codings) or "identity"
+        detail = f"compressed as one of: {known}" if codings else "compressed bodies are not taken here"
+        raise Problem(415, detail, headers={"Accept-Encoding": known}, close=True)
     given = request.content_type if "Content-Type" in request.headers else JSON
     if given not in allowed:
         accepted = ", ".join(sorted(allowed))
@@ -52,6 +60,13 @@ async def read_body(request: web.Request, *, limit_bytes: int, patience_s: float
     return bytes(body)
 
 
+def check_coding(request: web.Request, body: bytes) -> None:
+    """Raises Problem 400 when the body does not begin as its Content-Encoding says."""
+    looks_right = COMPRESSED.get(_coding(request))
+    if looks_right is not None and not looks_right(body):
+        raise Problem(400, "the body is not what Content-Encoding says", reason="invalid_compression")
+
+
 def json_object(body: bytes) -> dict[str, object]:
     """The body as a JSON object. Raises Problem 400, 422."""
     try:
@@ -69,3 +84,7 @@ def wait_s(request: web.Request) -> float:
     if _SECONDS.fullmatch(text) is None or float(text) > MAX_WAIT_S:
         raise Problem(422, f"wait is a number of seconds from 0 to {MAX_WAIT_S:.0f}", field="wait")
     return float(text)
+
+
+def _coding(request: web.Request) -> str:
+    return ", ".join(request.headers.getall("Content-Encoding", ["identity"])).strip().lower()

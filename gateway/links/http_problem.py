@@ -16,6 +16,7 @@ _STATUS_BY_REASON = {
     "invalid_json": 400,
     "invalid_cbor": 400,
     "invalid_utf8": 400,
+    "invalid_compression": 400,
     "too_large": 413,
     "store_full": 503,
     "unknown_device": 401,

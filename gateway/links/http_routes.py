@@ -13,7 +13,19 @@ from aiohttp import web
 from gateway.channels import COMMANDS, EVENTS, OTA_STATUS, TELEMETRY, TWIN_GET, TWIN_REPORTED, is_uplink
 from gateway.link import Outcome, Receiver, Uplink
 from gateway.links.http_artifact import Downloads
-from gateway.links.http_body import CBOR, JSON, MERGE_PATCH, json_object, media_type, read_body, wait_s
+from gateway.links.http_body import (
+    CBOR,
+    COMPRESSED,
+    JSON,
+    MERGE_PATCH,
+    SENML_CBOR,
+    SENML_JSON,
+    check_coding,
+    json_object,
+    media_type,
+    read_body,
+    wait_s,
+)
 from gateway.links.http_desk import Desk
 from gateway.links.http_device import Attendance, HttpDevice
 from gateway.links.http_problem import COMMON_HEADERS, Problem, problem_of, title_of, unauthorized
@@ -136,8 +148,10 @@ class Routes:
     # Up
 
     async def _post_telemetry(self, request: web.Request) -> web.StreamResponse:
-        kind = media_type(request, (JSON, CBOR))
-        return await self._store(request, TELEMETRY, await self._body(request), kind, status=202)
+        kind = media_type(request, (JSON, CBOR, SENML_JSON, SENML_CBOR), COMPRESSED)
+        body = await self._body(request)
+        check_coding(request, body)
+        return await self._store(request, TELEMETRY, body, kind, status=202)
 
     async def _post_event(self, request: web.Request) -> web.StreamResponse:
         media_type(request, (JSON,))

@@ -1,16 +1,18 @@
 """The telemetry lane: what is stored, what is refused and how, in which order, and what the bus sees."""
 
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import cbor2
+import orjson
 import pytest
 
 from broker.reason import ReasonCode
 from gateway.bus import Bus
 from gateway.decode import Undecodable
 from gateway.ingest import Ingest, Stamps
-from gateway.journal import Journal, JournalOptions
+from gateway.journal import Entry, Journal, JournalOptions
 from gateway.kinds import Fixed, Kinds
 from gateway.link import Outcome, Uplink
 from gateway.meter import Meter
@@ -272,3 +274,19 @@ def test_recent_lets_go_of_the_oldest_and_keeps_a_bounded_sketch() -> None:
     assert list(recent.of_device("d9")) == []
     recent.forget(100)
     assert (recent.bytes, recent.readings, recent._by_device) == (0, 0, {})
+
+
+async def test_what_a_compressed_message_holds_counts_against_the_journals_memory(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs: list[int] = []
+    append = lane.journal.append
+
+    def noting(entry: Entry) -> None:
+        costs.append(entry.cost)
+        append(entry)
+
+    monkeypatch.setattr(lane.journal, "append", noting)
+    text = "x" * 1000
+    await lane.send(uplink("a", zlib.compress(orjson.dumps({"t": text, "u": text, "v": text}))))
+    assert costs[0] > 3000

@@ -7,6 +7,8 @@ import pytest
 
 from broker.engine import Publish, SessionInfo
 from broker.reason import TRANSIENT, ReasonCode
+from broker.topics import is_topic
+from gateway.channels import TELEMETRY_CHANNELS, is_uplink, topic_of
 from gateway.link import TAKEN, Downlink, Outcome
 from gateway.links.admission import puback_code
 from gateway.links.embedded import EmbeddedLink
@@ -205,3 +207,9 @@ async def test_it_needs_an_engine(recorder: Recorder) -> None:
         await EmbeddedLink().start(recorder)
     assert not await EmbeddedLink().send(Downlink(device_id="pump-7", channel="status", payload=b"", retain=True))
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_every_telemetry_channel_is_a_topic_that_mqtt_can_say() -> None:
+    for channel in TELEMETRY_CHANNELS:
+        assert is_uplink(channel)
+        assert is_topic(topic_of("pump-7", channel)), f"{channel}: no client can publish there"

@@ -7,7 +7,8 @@ import hashlib
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,8 @@ async def test_a_kick_ends_waiting_polls_with_401(api: Api) -> None:
         ("POST", "telemetry", "application/json", b'{"t": 1}', "telemetry", b'{"t": 1}', 202),
         ("POST", "telemetry", "application/json; charset=utf-8", b"{}", "telemetry", b"{}", 202),
         ("POST", "telemetry", "application/cbor", b"\xa0", "telemetry", b"\xa0", 202),
+        ("POST", "telemetry", "application/senml+json", b"[]", "telemetry", b"[]", 202),
+        ("POST", "telemetry", "application/senml+cbor", b"\x80", "telemetry", b"\x80", 202),
         ("POST", "events", "application/json", b'{"level": "info"}', "events", b'{"level": "info"}', 202),
         ("PATCH", "twin", "application/merge-patch+json", b'{"a": null}', "twin/reported", b'{"a": null}', 200),
         ("PATCH", "twin", "application/json", b"{}", "twin/reported", b"{}", 200),
@@ -203,8 +206,20 @@ async def test_uplinks_take_the_channels_of_mqtt(
     (uplink,) = api.recorder.uplinks_seen
     assert (uplink.device_id, uplink.channel) == ("pump-7", channel)
     assert uplink.payload == (body if arrives is None else arrives)
-    expected = "application/cbor" if content_type == "application/cbor" else "application/json"
-    assert uplink.content_type == expected
+    is_kept = content_type.endswith("cbor") or "senml" in content_type
+    assert uplink.content_type == (content_type if is_kept else "application/json")
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"), [("gzip", gzip.compress), ("X-GZIP", gzip.compress), ("deflate", zlib.compress)]
+)
+async def test_compressed_telemetry_is_handed_on_as_it_came(
+    api: Api, coding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    body = pack(b'{"t": 1}')
+    status, _, _ = await api.ask("POST", "telemetry", data=body, headers={**JSON, "Content-Encoding": coding})
+    assert status == 202
+    assert api.recorder.uplinks_seen[0].payload == body
 
 
 async def test_the_outcomes_data_is_in_the_answer(api: Api) -> None:
@@ -253,7 +268,11 @@ async def test_a_gateway_that_does_not_answer_in_time_is_503() -> None:
     [
         ("telemetry", {"Content-Type": "text/plain"}, 415),
         ("telemetry", {"Content-Type": "application/json; charset=utf-16"}, 415),
-        ("telemetry", {"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415),
+        ("telemetry", {"Content-Type": "application/json", "Content-Encoding": "br"}, 415),
+        ("telemetry", {"Content-Type": "application/json", "Content-Encoding": "gzip, gzip"}, 415),
+        ("telemetry", {"Content-Type": "application/json", "Content-Encoding": "deflate"}, 400),
+        ("telemetry", {"Content-Type": "application/sensml+json"}, 415),
+        ("events", {"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415),
         ("events", {"Content-Type": "application/cbor"}, 415),
         ("commands/a%2Fb/status", JSON, 404),
         ("commands/%00/status", JSON, 404),
