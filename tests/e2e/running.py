@@ -26,6 +26,7 @@ class MooringProcess:
         self.environ = {
             "PATH": os.environ["PATH"],
             "HOME": str(data_dir.parent),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),  # the tree under test, where it is not the installed one
             "MOORING_DATA_DIR": str(data_dir),
             "MOORING_BROKER__PORT": "0",
             "MOORING_BROKER__WS_PORT": "",
