@@ -13,7 +13,14 @@ def mooring(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedP
     return subprocess.run(
         [sys.executable, "-m", "mooring", *arguments],
         cwd=cwd,
-        env={"PATH": os.environ["PATH"], "HOME": str(cwd), "NO_COLOR": "1", "COLUMNS": "160", **environ},
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            "HOME": str(cwd),
+            "NO_COLOR": "1",
+            "COLUMNS": "160",
+            **environ,
+        },
         capture_output=True,
         text=True,
         timeout=60,
