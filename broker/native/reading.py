@@ -258,7 +258,10 @@ class Reader:
             body += 1
         if not route.fresh:
             hub.router.refresh(route)
-        if hub.sink is None and route.same_qos_1(session) and data.startswith(memo, end):
+        if hub.sink is not None and route.is_empty:
+            if run := self._qos_1_for_the_sink(session, haul, route, data, offset):
+                return run
+        elif hub.sink is None and route.same_qos_1(session) and data.startswith(memo, end):
             room = min([other.run_room() for other, _ in route.others])
             if room > 1 and (run := self._qos_1_run(session, haul, route, data, offset, room)):
                 return run
@@ -307,6 +310,46 @@ class Reader:
         route.messages += count
         self._hub.counters.messages_sent += count * len(route.others)
         return run
+
+    def _qos_1_for_the_sink(self, session: Session, haul: Haul, route: Route, data: bytes, offset: int) -> int:
+        """A run of messages of QoS 1 on one topic, of any size, that nobody but the sink wants; where it ends.
+
+        0 when already the first is not as simple as that. What is not simple ends the run: it has its turn next.
+        """
+        options, wire, mqtt5, size = self._hub.options, route.wire, session.mqtt5, len(data)
+        head, limit, max_bytes = len(wire), haul.room - len(haul.entries), options.max_packet_bytes
+        name, client_id, username = route.name, session.client_id, session.username
+        batch: list[Publish] = []
+        entries: list[bytes] = []
+        began = offset
+        while len(entries) < limit and size - offset > 4 and data[offset] == _QOS_1:
+            length, start = data[offset + 1], offset + 2
+            if length > 0x7F:
+                high = data[start]
+                if not 0 < high < 0x80:
+                    break
+                length += (high << 7) - 0x80
+                start += 1
+            end, at = start + length, start + head
+            body = at + 2 + mqtt5
+            if end > size or body > end or end - offset > max_bytes or not data.startswith(wire, start):
+                break
+            wire_id = data[at : at + 2]
+            if wire_id == b"\0\0" or (mqtt5 and data[at + 2]):
+                break
+            entries.append(_PUBACK + wire_id)
+            batch.append(Publish(topic=name, payload=data[body:end], qos=1, client_id=client_id, username=username))
+            offset = end
+        if not entries:
+            return 0
+        count = len(entries)
+        self._count_unacked(session, haul, count)
+        haul.size += offset - began
+        haul.batch += batch
+        haul.entries += entries
+        haul.messages += count
+        route.messages += count
+        return offset
 
     def _count_unacked(self, session: Session, haul: Haul, count: int) -> None:
         """Hold an MQTT 5 client to the Receive Maximum it was told [MQTT-3.3.4-7]."""
