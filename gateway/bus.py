@@ -5,7 +5,7 @@ A subscriber that does not keep up loses its oldest events and is told how many;
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -25,12 +25,15 @@ class Event:
 class Subscription:
     """A bounded queue of events. Read it with `await next()` or `drain()`; leave it with `close()`."""
 
-    def __init__(self, bus: "Bus", channels: frozenset[str], limit: int) -> None:
+    def __init__(
+        self, bus: "Bus", channels: frozenset[str], limit: int, wants: Callable[[str | None], bool] | None
+    ) -> None:
         self._bus = bus
         self._events: deque[Event] = deque()
         self._limit = limit
         self._wake = asyncio.Event()
         self.channels = channels
+        self.wants = wants
         self.dropped = 0
 
     def offer(self, event: Event) -> None:
@@ -74,9 +77,11 @@ class Bus:
     def __init__(self) -> None:
         self._by_channel: dict[str, list[Subscription]] = {}
 
-    def subscribe(self, channels: Iterable[str], *, limit: int = 10_000) -> Subscription:
-        """`limit` is in events; the oldest is dropped when it is reached."""
-        subscription = Subscription(self, frozenset(channels), limit)
+    def subscribe(
+        self, channels: Iterable[str], *, limit: int = 10_000, wants: Callable[[str | None], bool] | None = None
+    ) -> Subscription:
+        """`limit` is in events; the oldest is dropped when it is reached. `wants`: of which devices; None: of all."""
+        subscription = Subscription(self, frozenset(channels), limit, wants)
         for channel in subscription.channels:
             self._by_channel.setdefault(channel, []).append(subscription)
         return subscription
@@ -89,8 +94,12 @@ class Bus:
 
     def publish(self, event: Event) -> None:
         for subscription in self._by_channel.get(event.channel, ()):
-            subscription.offer(event)
+            if subscription.wants is None or subscription.wants(event.device_id):
+                subscription.offer(event)
 
-    def watched(self, channel: str) -> bool:
-        """Whether anybody would see an event on this channel: spare the making of it when not."""
-        return bool(self._by_channel.get(channel))
+    def watched(self, channel: str, device_id: str | None = None) -> bool:
+        """Whether anybody would see an event on this channel about the device: spare the making of it when not."""
+        for subscription in self._by_channel.get(channel, ()):
+            if subscription.wants is None or subscription.wants(device_id):
+                return True
+        return False

@@ -12,12 +12,14 @@ from dataclasses import replace
 from functools import partial
 
 from gateway.bus import Bus, Event
+from gateway.channels import TELEMETRY
 from gateway.decode import DEFAULT_LIMITS, DecodeLimits, Undecodable, decode
 from gateway.journal import Entry, Journal
 from gateway.journal_file import JournalError
 from gateway.kinds import Fixed, Kinds, Sorted
 from gateway.link import TAKEN, Done, Outcome, Uplink
 from gateway.meter import Meter
+from gateway.plain import read_plain
 from gateway.readings import Reading
 from gateway.refusals import Refusal, internal_error, refuse, store_full
 
@@ -93,26 +95,41 @@ class Ingest:
         if refusal is not None:  # not worth decoding
             self._answer([refusal] * len(batch), [], batch, done, None)
             return
-        outcomes: list[Outcome] = []
+        outcomes = [TAKEN] * len(batch)
         messages: list[list[Reading]] = []
-        taken: list[int] = []
+        untaken: set[int] = set()
         fixed: list[Fixed] = []
         cost = 0
+        now_ms = self._now_ms()
         for place, uplink in enumerate(batch):
-            outcome, found = self._take(uplink)
-            outcomes.append(outcome)
+            plain = self._take_plain(uplink, now_ms)
+            if plain is not None:
+                messages.append(plain)
+                cost += 2 * len(uplink.payload) + _READING_BYTES * len(plain)
+                continue
+            outcomes[place], found = self._take(uplink, now_ms)
             if found is not None:
                 fixed += found.fixed
-                if found.fit:
-                    taken.append(place)
-                    messages.append(found.fit)
-                    cost += len(uplink.payload) + _size(found.fit)
-        settle = partial(self._settled, outcomes, taken, batch, done, messages)
+            if found is not None and found.fit:
+                messages.append(found.fit)
+                cost += len(uplink.payload) + _size(found.fit)
+            else:
+                untaken.add(place)
+        settle = partial(self._settled, outcomes, untaken, batch, done, messages)
         self._journal.append(Entry(messages, settle, fixed, cost))
 
-    def _take(self, uplink: Uplink) -> tuple[Outcome, Sorted | None]:
+    def _take_plain(self, uplink: Uplink, now_ms: int) -> list[Reading] | None:
+        """The readings of a message of the plainest kind, whose metrics are known; None: `_take` has to look."""
+        if uplink.channel != TELEMETRY or uplink.content_type is not None:
+            return None
+        try:
+            known = self.kinds.table(uplink.device_id)
+        except JournalError:
+            return None
+        return read_plain(uplink.payload, uplink.device_id, known, now_ms + self._limits.ahead_ms, self._limits)
+
+    def _take(self, uplink: Uplink, now_ms: int) -> tuple[Outcome, Sorted | None]:
         device_id = uplink.device_id
-        now_ms = self._now_ms()
         try:
             readings = decode(
                 uplink.channel,
@@ -152,15 +169,14 @@ class Ingest:
     def _settled(
         self,
         outcomes: list[Outcome],
-        taken: list[int],
+        untaken: set[int],
         batch: Sequence[Uplink],
         done: Done,
         messages: list[list[Reading]],
         refusal: Outcome | None,
     ) -> None:
         if refusal is not None:
-            for place in taken:
-                outcomes[place] = refusal
+            outcomes = [outcome if place in untaken else refusal for place, outcome in enumerate(outcomes)]
             messages = []
         self._answer(outcomes, messages, batch, done, refusal)
 
@@ -172,9 +188,10 @@ class Ingest:
         done: Done,
         refusal: Outcome | None,
     ) -> None:
-        for uplink, outcome in zip(batch, outcomes, strict=True):
-            if outcome.code.is_error:
-                self._refused(uplink, outcome)
+        if outcomes.count(TAKEN) != len(outcomes):
+            for uplink, outcome in zip(batch, outcomes, strict=True):
+                if outcome.code.is_error:
+                    self._refused(uplink, outcome)
         try:
             done(outcomes)
         except Exception:
@@ -182,9 +199,11 @@ class Ingest:
         if not messages:
             return
         self.readings.add(sum(map(len, messages)), self._monotonic())
-        if self._bus.watched("telemetry"):
-            for message in messages:
+        last, watched = "", False
+        for message in messages:
+            device_id = message[0][0]
+            if device_id is not last:
+                last, watched = device_id, self._bus.watched("telemetry", device_id)
+            if watched:
                 readings = [reading[1:] for reading in message]
-                self._bus.publish(
-                    Event(channel="telemetry", device_id=message[0].device_id, data={"readings": readings})
-                )
+                self._bus.publish(Event(channel="telemetry", device_id=device_id, data={"readings": readings}))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from gateway.readings import Kind, Reading
 from gateway.refusals import Refusal
 
-_KIND_OF = {bool: Kind.BOOLEAN, int: Kind.NUMBER, float: Kind.NUMBER, str: Kind.TEXT}
+KIND_OF = {bool: Kind.BOOLEAN, int: Kind.NUMBER, float: Kind.NUMBER, str: Kind.TEXT}
 
 
 class Fixed(NamedTuple):
@@ -47,10 +47,10 @@ class Kinds:
 
     def sort(self, device_id: str, readings: list[Reading]) -> Sorted:
         """Part the readings of one device's message; what they fix is in force until `abandon`."""
-        table = self._table(device_id)
+        table = self.table(device_id)
         out = Sorted(readings)
         for index, reading in enumerate(readings):
-            kind = _KIND_OF[type(reading[3])]
+            kind = KIND_OF[type(reading[3])]
             known = table.get(reading[1])
             if known is kind:
                 if out.unfit:
@@ -72,6 +72,18 @@ class Kinds:
             out.unfit.append((reading, reason, detail))
         return out
 
+    def table(self, device_id: str) -> dict[str, Kind]:
+        """The kinds of a device's metrics that are in force, to look at. Raises JournalError."""
+        table = self._tables.get(device_id)
+        if table is None:
+            table = {**self._load(device_id), **self._unsettled.get(device_id, {})}
+            self._tables[device_id] = table
+            if len(self._tables) > self._devices_cached:
+                self._tables.popitem(last=False)
+        else:
+            self._tables.move_to_end(device_id)
+        return table
+
     def settle(self, fixed: Iterable[Fixed]) -> None:
         """These are in the file now."""
         for device_id, metric, _ in fixed:
@@ -92,14 +104,3 @@ class Kinds:
         """The device is gone; so are its kinds, here as in the file."""
         self._tables.pop(device_id, None)
         self._unsettled.pop(device_id, None)
-
-    def _table(self, device_id: str) -> dict[str, Kind]:
-        table = self._tables.get(device_id)
-        if table is None:
-            table = {**self._load(device_id), **self._unsettled.get(device_id, {})}
-            self._tables[device_id] = table
-            if len(self._tables) > self._devices_cached:
-                self._tables.popitem(last=False)
-        else:
-            self._tables.move_to_end(device_id)
-        return table

@@ -45,10 +45,13 @@ class LiveViews:
     async def start(self) -> None:
         bus = self._parts.gateway.bus
         # Readings have a queue of their own: a flood of them must not push out the few changes that matter.
-        for channels in (["telemetry"], ["presence", "commands", "campaigns", "messages"]):
-            subscription = bus.subscribe(channels, limit=QUEUE_EVENTS)
+        for subscription in (
+            bus.subscribe(["telemetry"], limit=QUEUE_EVENTS, wants=self._watchers.want_values),
+            bus.subscribe(["presence", "commands", "campaigns", "messages"], limit=QUEUE_EVENTS),
+        ):
             self._subscriptions.append(subscription)
-            self._tasks.append(asyncio.create_task(self._pass_on(subscription), name=f"live views: {channels[0]}"))
+            name = f"live views: {min(subscription.channels)}"
+            self._tasks.append(asyncio.create_task(self._pass_on(subscription), name=name))
 
     async def stop(self) -> None:
         """Close every client and stop."""

@@ -137,6 +137,10 @@ class Watchers:
         else:
             _discard(self._events, (view.channel, view.device_id), view)
 
+    def want_values(self, device_id: str | None) -> bool:
+        """Whether anybody watches this device's readings: asked for each message."""
+        return bool(self._values) and (device_id in self._values or None in self._values)
+
     def of_values(self, device_id: str | None) -> list[ValueView]:
         """Those who watch this device's readings, or everybody's."""
         return [*self._values.get(device_id, ()), *self._values.get(None, ())]

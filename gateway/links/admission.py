@@ -4,9 +4,12 @@ The topic rules are in gateway/channels.py (docs/topics.md); the reason codes th
 MQTT 5, section 3.4.2.1.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 from broker.reason import ReasonCode
 from gateway.channels import is_uplink, split_topic
-from gateway.link import Outcome
+from gateway.link import TAKEN, Outcome
 from gateway.refusals import is_temporary, unknown_channel
 
 FOREIGN_TOPIC = Outcome(
@@ -21,12 +24,29 @@ _NOT_NOW = frozenset(
 _FINAL = frozenset({ReasonCode.NOT_AUTHORIZED, ReasonCode.TOPIC_NAME_INVALID, ReasonCode.PAYLOAD_FORMAT_INVALID})
 
 
+_REMEMBERED_CHARS = 200  # a device id and the longest uplink channel are shorter: what a stranger sends is not kept
+
+
 def admit(topic: str, username: str) -> tuple[str, str] | Outcome:
     """(device_id, channel) of a topic that the device named `username` may publish on, or the refusal."""
+    return (_admit if len(topic) > _REMEMBERED_CHARS else _admit_again)(topic, username)
+
+
+def _admit(topic: str, username: str) -> tuple[str, str] | Outcome:
     parts = split_topic(topic)
     if parts is None or not is_uplink(parts[1]):
         return unknown_channel(topic if parts is None else parts[1])
     return parts if parts[0] == username else FOREIGN_TOPIC
+
+
+_admit_again = lru_cache(maxsize=20_000)(_admit)
+
+
+def puback_codes(outcomes: Sequence[Outcome]) -> list[ReasonCode]:
+    """`puback_code` of each."""
+    if outcomes.count(TAKEN) == len(outcomes):
+        return [ReasonCode.SUCCESS] * len(outcomes)
+    return [puback_code(outcome) for outcome in outcomes]
 
 
 def puback_code(outcome: Outcome) -> ReasonCode:

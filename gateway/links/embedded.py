@@ -23,7 +23,7 @@ from broker.errors import EngineStopped
 from broker.reason import ReasonCode
 from gateway.channels import topic_of
 from gateway.link import Downlink, Outcome, Receiver, Uplink
-from gateway.links.admission import admit, puback_code
+from gateway.links.admission import admit, puback_code, puback_codes
 
 logger = logging.getLogger(__name__)
 
@@ -93,37 +93,35 @@ class EmbeddedLink:
 
     def sink(self, batch: Sequence[Publish], done: EngineDone) -> None:
         """Hand a batch on, less what is on no uplink topic, and translate the outcomes back."""
-        codes = [ReasonCode.UNSPECIFIED_ERROR] * len(batch)
         uplinks: list[Uplink] = []
-        places: list[int] = []
+        refused: dict[int, ReasonCode] = {}
         now_ms = time.time_ns() // 1_000_000
         for place, message in enumerate(batch):
             admitted = admit(message.topic, message.username)
             if isinstance(admitted, Outcome):
                 self.refused_topics += 1
-                codes[place] = puback_code(admitted)
+                refused[place] = puback_code(admitted)
                 continue
-            places.append(place)
             uplinks.append(
                 Uplink(
                     device_id=admitted[0],
                     channel=admitted[1],
                     payload=message.payload,
                     received_at_ms=now_ms,
-                    content_type=message.content_type,
+                    content_type=message.content_type if message.properties else None,
                     link=self.name,
                 )
             )
+
+        def acknowledge(codes: list[ReasonCode]) -> None:
+            for place, code in refused.items():  # in order of the places
+                codes.insert(place, code)
+            done(codes)
+
         if self._receiver is None or not uplinks:
-            done(codes)
-            return
-
-        def acknowledge(outcomes: Sequence[Outcome]) -> None:
-            for place, outcome in zip(places, outcomes, strict=True):
-                codes[place] = puback_code(outcome)
-            done(codes)
-
-        self._receiver.uplinks(uplinks, acknowledge)
+            acknowledge([ReasonCode.UNSPECIFIED_ERROR] * len(uplinks))
+        else:
+            self._receiver.uplinks(uplinks, lambda outcomes: acknowledge(puback_codes(outcomes)))
 
     # The engine's Tap
 
