@@ -42,6 +42,10 @@ class Contenders:
         self._fleet = directory / "fleet"
         self.devices = make_devices(self._fleet, device_count)
 
+    def copy(self, data_dir: Path) -> Path:
+        """A data directory of its own with the fleet in it."""
+        return copy_fleet(self._fleet, data_dir)
+
     def start(self, name: str) -> AbstractContextManager[Running]:
         if name == "Mosquitto":
             return self.mosquitto(self.devices)

@@ -1,99 +1,252 @@
-"""End to end: devices pipeline QoS 1 messages of three values; what counts is acknowledged messages a second.
+"""End to end: devices send telemetry over MQTT (QoS 1) or HTTP; what is acknowledged counts.
 
-Mooring decodes, journals and only then acknowledges. Mosquitto, the yardstick, acknowledges and forwards to one
-subscriber without storing anything.
+Mooring decodes, journals and only then acknowledges, with the rules on and the drain into the embedded store running.
+Mosquitto, the yardstick, acknowledges the same messages and forwards them at QoS 1 to one subscriber that acknowledges
+whatever it reads; it stores nothing.
 """
 
 import asyncio
+import select
 import socket
 import statistics
 import tempfile
-import threading
 import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks import wire
+from benchmarks.contenders import Contenders, Running
+from benchmarks.load import QUIET_S, Packets, count, no_garbage_collection, sessions, subscribers
+from benchmarks.telemetry import DAY_MS, DAYS, Telemetry, step_ms
 from tests.e2e.running import MooringProcess, operator
-from tests.servers import mosquitto
 
-PUBLISHERS = 10
-MESSAGES = 1_000  # each
-WINDOW = 500  # messages a publisher has unacknowledged at most
-PUBACK_BYTES = 4
-
-
-def _round(port: int, tokens: dict[str, str], base_ms: int, *, subscribe: bool) -> float:
-    """Acknowledged messages a second."""
-    sink = None
-    if subscribe:
-        sink = wire.session(port, "sink")
-        sink.sendall(wire.subscribe("devices/+/telemetry"))
-        wire.receive(sink, 5)
-        drain = threading.Thread(target=_drain, args=(sink,), daemon=True)
-        drain.start()
-    work = []
-    for device_id, token in tokens.items():
-        messages = [
-            wire.publish(
-                f"devices/{device_id}/telemetry",
-                b'{"ts":%d,"values":{"temperature":21.5,"humidity":40,"pressure":1013.2}}' % (base_ms + number),
-                qos=1,
-                packet_id=number % 60_000 + 1,
-            )
-            for number in range(MESSAGES)
-        ]
-        work.append((wire.session(port, device_id, device_id, token), messages))
-
-    def publish(sock: socket.socket, messages: list[bytes]) -> None:
-        for at in range(0, MESSAGES, WINDOW):
-            batch = messages[at : at + WINDOW]
-            sock.sendall(b"".join(batch))
-            wire.receive(sock, PUBACK_BYTES * len(batch))
-
-    threads = [threading.Thread(target=publish, args=each) for each in work]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    taken = time.perf_counter() - began
-    for sock, _ in work:
-        sock.close()
-    if sink is not None:
-        sink.close()
-    return PUBLISHERS * MESSAGES / taken
+PUBLISHERS = 100
+WINDOW = 50  # messages of one publisher without PUBACK
+FORWARDED_UNDER_WAY = 800  # through Mosquitto, in all: with more of them it is slower
+WARM_UP_S = 1.0
+EXPECTED_RATE = 250_000  # no contender is faster: what the messages' times are spread by
+CATCH_UP_LIMIT_S = 300.0
+HTTP_CONNECTIONS = 50
 
 
-def _drain(sock: socket.socket) -> None:
-    try:
-        while sock.recv(1 << 20):
-            pass
-    except OSError:
-        pass
-
-
-async def _add_devices(server: MooringProcess) -> dict[str, str]:
-    async with operator(server) as api:
-        return {f"load-{n}": await api.add_device(f"load-{n}") for n in range(PUBLISHERS)}
-
-
-def run(rounds: int) -> None:
-    """Contenders alternate, each started once."""
-    with tempfile.TemporaryDirectory() as directory, mosquitto() as peer:
-        server = MooringProcess(Path(directory) / "data")
+@contextmanager
+def mooring(contenders: Contenders) -> Iterator[tuple[Running, MooringProcess]]:
+    """A whole server on its defaults, with the fleet made beforehand."""
+    with tempfile.TemporaryDirectory(prefix="mooring-bench-") as directory:
+        server = MooringProcess(contenders.copy(Path(directory) / "data"))
         server.start()
+        assert server.process is not None
         try:
-            tokens = asyncio.run(_add_devices(server))
-            base_ms = int(time.time() * 1000) - 3_600_000
-            figures: dict[str, list[float]] = {"Mooring": [], "Mosquitto": []}
-            for number in range(rounds):
-                at_ms = base_ms + number * MESSAGES
-                figures["Mooring"].append(_round(server.mqtt_port, tokens, at_ms, subscribe=False))
-                figures["Mosquitto"].append(_round(peer.port, tokens, at_ms, subscribe=True))
+            yield (
+                Running(name="Mooring", port=server.mqtt_port, pid=server.process.pid, devices=contenders.devices),
+                server,
+            )
         finally:
             server.stop()
-    print(f"ingest: {PUBLISHERS} devices, QoS 1, three values a message, up to {WINDOW} in flight (messages/s)")
-    base = statistics.median(figures["Mosquitto"])
-    for name, values in figures.items():
-        median = statistics.median(values)
-        print(f"  {name:14} {median:12,.0f}   {median / base:5.2f} of Mosquitto")
+
+
+def over_mqtt(
+    broker: Running,
+    seconds: float,
+    *,
+    publishers: int = PUBLISHERS,
+    window: int = WINDOW,
+    metrics: int = 3,
+    forwarded: bool = False,
+    watch: "Watch | None" = None,
+) -> dict[str, float]:
+    """Acknowledged messages a second and how many there were; with `forwarded` those that arrived at a subscriber."""
+    devices = broker.devices[:publishers]
+    step = step_ms(int((seconds + WARM_UP_S) * EXPECTED_RATE) // publishers)
+    start_ms = int(time.time() * 1000) - DAYS * DAY_MS
+    with ExitStack() as stack:
+        writers = stack.enter_context(sessions(broker, devices))
+        sources = {
+            sock.fileno(): _Window(sock, Telemetry(device, start_ms=start_ms, step_ms=step, metrics=metrics), window)
+            for sock, device in zip(writers, devices, strict=True)
+        }
+        poll = stack.enter_context(select.epoll())
+        for fd in sources:
+            poll.register(fd, select.EPOLLIN)
+        packets = None
+        if forwarded:
+            (reader,) = stack.enter_context(subscribers(broker, qos=1))
+            packets = Packets(reader, devices[0].topic, next(iter(sources.values())).telemetry.size)
+            poll.register(reader.fileno(), select.EPOLLIN)
+        stack.enter_context(no_garbage_collection())
+        under_way_limit = FORWARDED_UNDER_WAY if forwarded else publishers * window
+        turns = deque(sources.values())
+        sent = done = base = 0
+        began = time.perf_counter() + WARM_UP_S
+        measuring = False
+        while (now := time.perf_counter()) < began + seconds:
+            if not measuring and now >= began:
+                measuring, began, base = True, now, done
+            if watch is not None:
+                watch.look(now)
+            while turns and sent - done <= under_way_limit - window:
+                sent += turns.popleft().send()
+            for fd, _ in poll.poll(QUIET_S):
+                source = sources.get(fd)
+                if source is None:
+                    assert packets is not None
+                    done += packets.receive()
+                    packets.acknowledge()
+                    continue
+                acknowledged, has_room = source.acknowledged()
+                if not forwarded:
+                    done += acknowledged
+                if has_room:
+                    turns.append(source)
+        rate = (done - base) / (now - began)
+        while done < sent and (events := poll.poll(10 * QUIET_S)):
+            for fd, _ in events:
+                if fd in sources:
+                    done += sources[fd].acknowledged()[0] * (not forwarded)
+                elif packets is not None:
+                    done += packets.receive()
+                    packets.acknowledge()
+    return {"rate": rate, "lost": 1 - done / sent, "messages": done, "values": rate * metrics}
+
+
+class _Window:
+    """A publisher of QoS 1 that fills its window up again once half of it was acknowledged."""
+
+    def __init__(self, sock: socket.socket, telemetry: Telemetry, window: int) -> None:
+        self.telemetry = telemetry
+        self._sock = sock
+        self._window = window
+        self._free = window
+        self._waits = False
+        self._ack_bytes = 0
+
+    def send(self) -> int:
+        number, self._free, self._waits = self._free, 0, True
+        data = self.telemetry.packets(number)
+        try:
+            taken = self._sock.send(data)
+        except BlockingIOError:
+            taken = 0
+        if taken < len(data):
+            self._sock.setblocking(True)
+            self._sock.sendall(data[taken:])
+            self._sock.setblocking(False)
+        return number
+
+    def acknowledged(self) -> tuple[int, bool]:
+        """Read PUBACKs; how many, and whether there has just come to be room for half a window."""
+        acks, self._ack_bytes = divmod(self._ack_bytes + count(self._sock), 4)
+        self._free += acks
+        has_room = self._waits and 2 * self._free >= self._window
+        if has_room:
+            self._waits = False
+        return acks, has_room
+
+
+def over_http(server: MooringProcess, devices: Sequence, seconds: float) -> dict[str, float]:  # type: ignore[type-arg]
+    """Requests a second answered 202, one message each, on connections that are kept alive."""
+    host, port = "127.0.0.1", server.endpoints["device_http_port"]
+    start_ms = int(time.time() * 1000) - DAYS * DAY_MS
+    sources: dict[int, tuple[socket.socket, Telemetry, str]] = {}
+    with ExitStack() as stack:
+        poll = stack.enter_context(select.epoll())
+
+        def send(fd: int) -> None:
+            sock, telemetry, token = sources[fd]
+            body = telemetry.payload()
+            sock.sendall(
+                b"POST /device/v1/telemetry HTTP/1.1\r\nHost: %b\r\nAuthorization: Bearer %b\r\n"
+                b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+                % (host.encode(), token.encode(), len(body), body)
+            )
+
+        for device in devices[:HTTP_CONNECTIONS]:
+            sock = stack.enter_context(socket.create_connection((host, port), timeout=30))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sources[sock.fileno()] = (sock, Telemetry(device, start_ms=start_ms, step_ms=1000), device.token)
+            poll.register(sock.fileno(), select.EPOLLIN)
+        for fd in sources:
+            send(fd)
+        done = base = 0
+        began = time.perf_counter() + WARM_UP_S
+        measuring = False
+        while (now := time.perf_counter()) < began + seconds:
+            if not measuring and now >= began:
+                measuring, began, base = True, now, done
+            for fd, _ in poll.poll(QUIET_S):
+                answer = sources[fd][0].recv(65536)
+                if not answer.startswith(b"HTTP/1.1 202 "):
+                    raise ConnectionError(f"not taken: {answer[:200]!r}")
+                done += 1
+                send(fd)
+    return {"rate": (done - base) / (now - began)}
+
+
+class Watch:
+    """Looks at the server every second: its memory."""
+
+    def __init__(self, pid: int) -> None:
+        self._status = Path(f"/proc/{pid}/status")
+        self._next = 0.0
+        self.resident: list[int] = []
+        """Bytes, once a second."""
+
+    def look(self, now: float) -> None:
+        if now < self._next:
+            return
+        self._next = now + 1.0
+        lines = self._status.read_text().splitlines()
+        kib = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+        self.resident.append(kib * 1024)
+
+
+async def _caught_up(server: MooringProcess) -> dict[str, float]:
+    """Wait until the store has all: the drain's lag at first, how long that took, and how many readings it has."""
+    began = time.perf_counter()
+    async with operator(server) as api:
+        lag_s = first = (await api.get("overview"))["journal"]["lag_s"]
+        while lag_s > 0 and time.perf_counter() - began < CATCH_UP_LIMIT_S:
+            await asyncio.sleep(0.2)
+            lag_s = (await api.get("overview"))["journal"]["lag_s"]
+        took_s = time.perf_counter() - began
+        async with api.session.get("/metrics") as answer:
+            metrics = dict(line.rsplit(" ", 1) for line in (await answer.text()).splitlines() if line[0] != "#")
+    stored = float(metrics["mooring_drain_written_total"])
+    return {"lag_s": first, "catch_up_s": took_s, "stored": stored}
+
+
+def one(contenders: Contenders, name: str, seconds: float, *, publishers: int = PUBLISHERS) -> Mapping[str, float]:
+    """One measurement with a server just started."""
+    if name == "Mosquitto":
+        with contenders.start(name) as broker:
+            return over_mqtt(broker, seconds, publishers=publishers, forwarded=True)
+    with mooring(contenders) as (running, server):
+        if name == "HTTP":
+            return over_http(server, contenders.devices, seconds)
+        watch = Watch(running.pid)
+        found = over_mqtt(running, seconds, publishers=publishers, watch=watch)
+        resident = watch.resident
+        return {
+            **found,
+            **asyncio.run(_caught_up(server)),
+            "MiB_at_most": max(resident) / 2**20,
+            "MiB_growth": (resident[-1] - resident[len(resident) // 2]) / 2**20,
+        }
+
+
+def run(rounds: int, seconds: float = 5.0) -> None:
+    """Contenders alternate, each started afresh; medians."""
+    with tempfile.TemporaryDirectory(prefix="mooring-bench-") as directory:
+        contenders = Contenders(Path(directory), PUBLISHERS)
+        figures: dict[str, list[Mapping[str, float]]] = {"Mooring": [], "Mosquitto": [], "HTTP": []}
+        for number in range(rounds):
+            for name, found in figures.items():
+                found.append(one(contenders, name, seconds))
+                said = "".join(f" {key} {value:,.6g}" for key, value in found[-1].items())
+                print(f"  {number + 1}/{rounds} {name:10}{said}")
+    print(f"ingest: {PUBLISHERS} devices, QoS 1, three values a message, {WINDOW} in flight each, {seconds:g} s")
+    base = statistics.median(each["rate"] for each in figures["Mosquitto"])
+    for name, each in figures.items():
+        median = statistics.median(one["rate"] for one in each)
+        print(f"  {name:14} {median:12,.0f} messages/s {median / base:6.2f} of Mosquitto")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import connecting, latency, plots, report, scaling, throughput
+from benchmarks import connecting, ingest, latency, plots, report, scaling, throughput
 from benchmarks.contenders import Contenders, Running
 from benchmarks.identities import Device
 from benchmarks.report import Workload
@@ -35,6 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "WARM_UP_S", 0.1)
     monkeypatch.setattr(connecting, "SETTLE_S", 0.01)
     monkeypatch.setattr(scaling, "SECONDS", 0.1)
+    monkeypatch.setattr(ingest, "WARM_UP_S", 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,14 @@ def test_native_knows_the_devices_and_a_guarded_broker_refuses_others(tmp_path: 
         stranger = Running(name="native", port=native.port, pid=native.pid, devices=[Device("d00001", "wrong")])
         with pytest.raises(ConnectionError, match="CONNACK 20020004"):
             connecting.connections(stranger)
+
+
+@pytest.mark.parametrize("name", ["Mooring", "Mosquitto", "HTTP"])
+def test_ingestion_runs_and_all_that_is_acknowledged_is_stored(name: str, tmp_path: Path) -> None:
+    figures = ingest.one(Contenders(tmp_path, 60), name, 0.3, publishers=20)
+    assert figures["rate"] > 0
+    assert figures.get("lost", 0) == 0
+    assert figures.get("stored", 0) == figures.get("messages", 0) * 3 * (name == "Mooring")
 
 
 def test_table_says_what_was_reached() -> None:
