@@ -132,7 +132,6 @@ class Gateway:
             self.journal,
             bus,
             now_ms=now_ms,
-            monotonic=monotonic,
             limits=options.limits,
             kinds=Kinds(self.journal.kinds_of, metrics_per_device=options.metrics_per_device),
             refused=self._refused,
@@ -148,6 +147,7 @@ class Gateway:
         self._registry: Registry | None = None
         self._control: Control | None = None
         self._messages = Meter()
+        self._readings = Meter()
         self._refusals = Meter()
         self._refused_by_reason: Counter[str] = Counter()
         self.journal.on_commit = self._on_commit
@@ -291,10 +291,10 @@ class Gateway:
         now = self._monotonic()
         return GatewayStats(
             messages=self._messages.total,
-            readings=self.ingest.readings.total,
+            readings=self._readings.total,
             refused=dict(self._refused_by_reason),
             messages_per_s=self._messages.per_s(now),
-            readings_per_s=self.ingest.readings.per_s(now),
+            readings_per_s=self._readings.per_s(now),
             refused_per_s=self._refusals.per_s(now),
             journal=self.journal.stats(),
             drain=self.drain.stats(),
@@ -307,6 +307,7 @@ class Gateway:
     # ---- private
 
     def _on_commit(self, row: Row, fixed: Sequence[Fixed]) -> None:
+        self._readings.add(row.summary.readings, self._monotonic())
         self._recent.add(row)
         self.ingest.kinds.settle(fixed)
         self.history.saw(row)
@@ -359,7 +360,7 @@ class Gateway:
 def _is_of_one(batch: Sequence[Uplink]) -> bool:
     """Whether all is of one device on one channel, as mostly what one read brought: the texts are the same objects."""
     device_id, channel = batch[0].device_id, batch[0].channel
-    return all(uplink.device_id is device_id and uplink.channel is channel for uplink in batch)
+    return len(batch) == 1 or all(uplink.device_id is device_id and uplink.channel is channel for uplink in batch)
 
 
 class _Tally:

@@ -6,7 +6,6 @@ too many, is refused alone and the message's other readings are stored.
 """
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,6 @@ from gateway.journal import Entry, Journal
 from gateway.journal_file import JournalError
 from gateway.kinds import Fixed, Kinds, Sorted
 from gateway.link import TAKEN, Done, Outcome, Uplink
-from gateway.meter import Meter
 from gateway.plain import read_plain
 from gateway.readings import Reading
 from gateway.refusals import Refusal, internal_error, refuse, store_full
@@ -73,17 +71,14 @@ class Ingest:
         bus: Bus,
         *,
         now_ms: Callable[[], int],
-        monotonic: Callable[[], float] = time.monotonic,
         limits: DecodeLimits = DEFAULT_LIMITS,
         kinds: Kinds | None = None,
         refused: Callable[[Uplink, Outcome], None] = lambda uplink, outcome: None,
     ) -> None:
         self.kinds = kinds or Kinds(journal.kinds_of)
-        self.readings = Meter()
         self._journal = journal
         self._bus = bus
         self._now_ms = now_ms
-        self._monotonic = monotonic
         self._limits = limits
         self._refused = refused
         self._stamps = Stamps()
@@ -196,9 +191,6 @@ class Ingest:
             done(outcomes)
         except Exception:
             logger.exception("a link failed on its acknowledgement of %d messages", len(batch))
-        if not messages:
-            return
-        self.readings.add(sum(map(len, messages)), self._monotonic())
         last, watched = "", False
         for message in messages:
             device_id = message[0][0]

@@ -12,7 +12,8 @@ class Meter:
         self.total = 0
 
     def add(self, count: int, now: float) -> None:
-        self._move_to(int(now))
+        if int(now) != self._second or self._started is None:
+            self._move_to(int(now))
         self._current += count
         self.total += count
 

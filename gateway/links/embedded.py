@@ -113,6 +113,10 @@ class EmbeddedLink:
                 )
             )
 
+        if self._receiver is not None and not refused:
+            self._receiver.uplinks(uplinks, lambda outcomes: done(puback_codes(outcomes)))
+            return
+
         def acknowledge(codes: list[ReasonCode]) -> None:
             for place, code in refused.items():  # in order of the places
                 codes.insert(place, code)

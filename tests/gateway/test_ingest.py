@@ -31,7 +31,6 @@ class Lane:
             self.journal,
             self.bus,
             now_ms=clock.now_ms,
-            monotonic=clock.monotonic,
             kinds=Kinds(self.journal.kinds_of, metrics_per_device=3),
             refused=lambda up, outcome: self.refused.append((up, outcome)),
         )
