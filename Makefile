@@ -39,9 +39,9 @@ bench: $(DEV_STAMP) ## the benchmarks, peers in the same run
 fuzz: $(DEV_STAMP) ## damaged packets: the codec alone, then two million through one broker (3 minutes; ARGS="--seeds 7 8")
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-bench-docs: $(DEV_STAMP) ## measure the brokers and write docs/benchmarks.md and its pictures again (twenty minutes)
+bench-docs: $(DEV_STAMP) ## measure all and write docs/benchmarks.md and its pictures again (forty quiet minutes)
 	sh tests/install_servers.sh
-	$(BIN)/python -m benchmarks broker scaling --docs
+	$(BIN)/python -m benchmarks broker scaling ingest ingest-scaling --docs
 
 docs: $(DEV_STAMP) ## write the generated parts of docs/ again (settings, state diagrams, pictures)
 	$(BIN)/python docs/generate.py

@@ -1,42 +1,44 @@
-"""Run the benchmarks named on the command line, or all but `scaling`, and print what they found."""
+"""Run the benchmarks named on the command line, or all but those of growth, and print what they found."""
 
 import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import ingest, report, scaling, stores
+from benchmarks import ingest, ingest_scaling, report, scaling, stores
 from benchmarks.contenders import Contenders
 
-OTHERS = {"ingest": ingest.run, "stores": stores.run}
+GROWTH = {"scaling": scaling.run, "ingest-scaling": ingest_scaling.run}
 DEVICES = 10_000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = [*report.WORKLOADS, *OTHERS, "scaling"]
-    parser.add_argument("names", nargs="*", help=f"which: {', '.join(names)}, or broker for all but the last three")
+    usual = [*report.WORKLOADS, "ingest", "stores"]
+    words = f"which: {', '.join([*usual, *GROWTH])}, or broker for {', '.join(report.WORKLOADS)}"
+    parser.add_argument("names", nargs="*", help=words)
     parser.add_argument("--rounds", type=int, default=5, help="rounds per contender, alternating; medians are printed")
     parser.add_argument("--brokers", default=",".join(Contenders.NAMES), help="default %(default)s")
     parser.add_argument("--docs", action="store_true", help="also write the results into docs/benchmarks.md")
     arguments = parser.parse_args()
-    wanted = [
-        name for each in arguments.names for name in (report.WORKLOADS if each == "broker" else (each,))
-    ] or names[:-1]
+    wanted = [name for each in arguments.names for name in (report.WORKLOADS if each == "broker" else (each,))] or usual
     brokers = arguments.brokers.split(",")
-    if unknown := {*wanted} - {*names} | {*brokers} - {*Contenders.NAMES}:
+    if unknown := {*wanted} - {*usual} - {*GROWTH} | {*brokers} - {*Contenders.NAMES}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     if arguments.docs and {*wanted} & {*report.WORKLOADS} not in (set(), {*report.WORKLOADS}):
         parser.error("the table in docs/benchmarks.md takes all of broker")
     print(f"{report.machine()}\n* medians of {arguments.rounds} rounds")
     if workloads := [name for name in report.WORKLOADS if name in wanted]:
         _brokers(workloads, brokers, arguments.rounds, docs=arguments.docs)
-    for name, run in OTHERS.items():
+    if "ingest" in wanted:
+        print("\ningest:")
+        ingest.run(arguments.rounds, docs=arguments.docs)
+    if "stores" in wanted:
+        print("\nstores:")
+        stores.run(arguments.rounds)
+    for name, run in GROWTH.items():
         if name in wanted:
-            print()
-            run(arguments.rounds)
-    if "scaling" in wanted:
-        scaling.run(arguments.rounds, docs=arguments.docs)
+            run(arguments.rounds, docs=arguments.docs)
 
 
 def _brokers(workloads: Sequence[str], brokers: Sequence[str], rounds: int, *, docs: bool) -> None:

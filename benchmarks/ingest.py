@@ -14,20 +14,33 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import report
 from benchmarks.contenders import Contenders, Running
 from benchmarks.load import QUIET_S, Packets, count, no_garbage_collection, sessions, subscribers
 from benchmarks.telemetry import DAY_MS, DAYS, Telemetry, step_ms
 from tests.e2e.running import MooringProcess, operator
 
-PUBLISHERS = 100
-WINDOW = 50  # messages of one publisher without PUBACK
 FORWARDED_UNDER_WAY = 800  # through Mosquitto, in all: with more of them it is slower
 WARM_UP_S = 1.0
 EXPECTED_RATE = 250_000  # no contender is faster: what the messages' times are spread by
 CATCH_UP_LIMIT_S = 300.0
+LONG_S = 300.0
 HTTP_CONNECTIONS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """`window`: messages of one publisher without PUBACK; `metrics`: values in a message."""
+
+    publishers: int = 100
+    window: int = 50
+    metrics: int = 3
+
+
+DEFAULT_SHAPE = Shape()
 
 
 @contextmanager
@@ -49,14 +62,13 @@ def mooring(contenders: Contenders) -> Iterator[tuple[Running, MooringProcess]]:
 def over_mqtt(
     broker: Running,
     seconds: float,
+    shape: Shape = DEFAULT_SHAPE,
     *,
-    publishers: int = PUBLISHERS,
-    window: int = WINDOW,
-    metrics: int = 3,
     forwarded: bool = False,
     watch: "Watch | None" = None,
 ) -> dict[str, float]:
     """Acknowledged messages a second and how many there were; with `forwarded` those that arrived at a subscriber."""
+    publishers, window, metrics = shape.publishers, shape.window, shape.metrics
     devices = broker.devices[:publishers]
     step = step_ms(int((seconds + WARM_UP_S) * EXPECTED_RATE) // publishers)
     start_ms = int(time.time() * 1000) - DAYS * DAY_MS
@@ -216,16 +228,16 @@ async def _caught_up(server: MooringProcess) -> dict[str, float]:
     return {"lag_s": first, "catch_up_s": took_s, "stored": stored}
 
 
-def one(contenders: Contenders, name: str, seconds: float, *, publishers: int = PUBLISHERS) -> Mapping[str, float]:
+def one(contenders: Contenders, name: str, seconds: float, shape: Shape = DEFAULT_SHAPE) -> Mapping[str, float]:
     """One measurement with a server just started."""
     if name == "Mosquitto":
         with contenders.start(name) as broker:
-            return over_mqtt(broker, seconds, publishers=publishers, forwarded=True)
+            return over_mqtt(broker, seconds, shape, forwarded=True)
     with mooring(contenders) as (running, server):
         if name == "HTTP":
             return over_http(server, contenders.devices, seconds)
         watch = Watch(running.pid)
-        found = over_mqtt(running, seconds, publishers=publishers, watch=watch)
+        found = over_mqtt(running, seconds, shape, watch=watch)
         resident = watch.resident
         return {
             **found,
@@ -235,18 +247,51 @@ def one(contenders: Contenders, name: str, seconds: float, *, publishers: int = 
         }
 
 
-def run(rounds: int, seconds: float = 5.0) -> None:
-    """Contenders alternate, each started afresh; medians."""
+def run(rounds: int, *, docs: bool = False, seconds: float = 5.0) -> None:
+    """Contenders alternate, each started afresh; then one long run of Mooring alone."""
     with tempfile.TemporaryDirectory(prefix="mooring-bench-") as directory:
-        contenders = Contenders(Path(directory), PUBLISHERS)
+        contenders = Contenders(Path(directory), DEFAULT_SHAPE.publishers)
         figures: dict[str, list[Mapping[str, float]]] = {"Mooring": [], "Mosquitto": [], "HTTP": []}
         for number in range(rounds):
             for name, found in figures.items():
-                found.append(one(contenders, name, seconds))
-                said = "".join(f" {key} {value:,.6g}" for key, value in found[-1].items())
-                print(f"  {number + 1}/{rounds} {name:10}{said}")
-    print(f"ingest: {PUBLISHERS} devices, QoS 1, three values a message, {WINDOW} in flight each, {seconds:g} s")
-    base = statistics.median(each["rate"] for each in figures["Mosquitto"])
-    for name, each in figures.items():
-        median = statistics.median(one["rate"] for one in each)
-        print(f"  {name:14} {median:12,.0f} messages/s {median / base:6.2f} of Mosquitto")
+                found.append(_told(f"{number + 1}/{rounds} {name}", one(contenders, name, seconds)))
+        long = _told("long", one(contenders, "Mooring", LONG_S if rounds > 1 else seconds))
+    text = _table(figures, long)
+    print(f"\n{text}")
+    if docs:
+        report.fill("ingest", f"{report.machine()}\n* medians of {rounds} rounds of {seconds:g} s\n\n{text}")
+
+
+def _told(title: str, found: Mapping[str, float]) -> Mapping[str, float]:
+    print(f"  {title:16}" + "".join(f" {key} {value:,.6g}" for key, value in found.items()), flush=True)
+    return found
+
+
+def _table(figures: Mapping[str, Sequence[Mapping[str, float]]], long: Mapping[str, float]) -> str:
+    mqtt, peer, http = (statistics.median(one["rate"] for one in each) for each in figures.values())
+    minutes = long["messages"] / long["rate"] / 60
+    lines = [
+        ("MQTT, QoS 1, three values a message (messages/s)", f"{mqtt:,.0f}", f"{peer:,.0f}", mqtt / peer, "≥ 2", None),
+        ("the same against 40,000 messages/s", f"{mqtt:,.0f}", "40,000", mqtt / 40_000, "≥ 2", None),
+        ("HTTP, keep-alive, a message a request (requests/s)", f"{http:,.0f}", "950", http / 950, "≥ 5", None),
+        (f"MQTT over {minutes:.1f} minutes (messages/s)", f"{long['rate']:,.0f}", "", None, "", None),
+        ("the store behind at its end (s)", f"{long['lag_s']:,.1f}", "", None, "≤ 5", long["lag_s"] <= 5),
+        (
+            "memory of the server at most (MiB)",
+            f"{long['MiB_at_most']:,.0f}",
+            "",
+            None,
+            "≤ 300",
+            long["MiB_at_most"] <= 300,
+        ),
+        ("growth over its second half (MiB)", f"{long['MiB_growth']:,.1f}", "", None, "", None),
+    ]
+    rows = ["| work | Mooring | peer | ratio | must be | |", "| --- | ---: | ---: | ---: | ---: | --- |"]
+    for words, ours, theirs, ratio, target, reached in lines:
+        if ratio is not None:
+            reached = ratio >= float(target.removeprefix("≥ "))
+        verdict = {True: "reached", False: "**missed**", None: ""}[reached]
+        rows.append(
+            f"| {words} | {ours} | {theirs} | {'' if ratio is None else f'{ratio:.2f}'} | {target} | {verdict} |"
+        )
+    return "\n".join(rows)

@@ -51,16 +51,16 @@ def run(rounds: int, *, docs: bool) -> None:
         "clients": _fan_in_and_sparse(clients, "clients", CLIENTS),
         "subscriptions": _fan_in_and_sparse(subscriptions, "subscriptions that do not match", SUBSCRIPTIONS),
         "payload": [
-            _panel("fan-in, messages/s", payloads, "payload", PAYLOADS, log_y=True),
-            _panel("fan-in, MB/s of payload", payloads, "payload", PAYLOADS, log_y=True, key="mb"),
+            panel("fan-in, messages/s", payloads, "payload", PAYLOADS, log_y=True),
+            panel("fan-in, MB/s of payload", payloads, "payload", PAYLOADS, log_y=True, key="mb"),
         ],
     }
-    table = "\n\n".join(_table(panels) for panels in charts.values())
-    print(f"\n{table}")
+    tables = "\n\n".join(table(panels) for panels in charts.values())
+    print(f"\n{tables}")
     if docs:
         for name, panels in charts.items():
             (PICTURES / f"benchmark-{name}.svg").write_text(draw(panels), encoding="utf-8")
-        report.fill("scaling", f"Medians of {rounds} rounds.\n\n{table}")
+        report.fill("scaling", f"Medians of {rounds} rounds.\n\n{tables}")
 
 
 def with_subscriptions(
@@ -85,27 +85,35 @@ def fan_in_payload(broker: Running, payload: int) -> dict[str, float]:
 
 def _fan_in_and_sparse(points: Sequence[Points], x_words: str, ticks: Mapping[int, str]) -> list[Panel]:
     return [
-        _panel("fan-in, messages/s", points[0], x_words, ticks, log_y=True),
-        _panel("sparse, messages/s", points[1], x_words, ticks),
+        panel("fan-in, messages/s", points[0], x_words, ticks, log_y=True),
+        panel("sparse, messages/s", points[1], x_words, ticks),
     ]
 
 
-def _panel(
-    title: str, points: Points, x_words: str, ticks: Mapping[int, str], *, log_y: bool = False, key: str = "rate"
+def panel(
+    title: str,
+    points: Points,
+    x_words: str,
+    ticks: Mapping[int, str],
+    *,
+    log_y: bool = False,
+    key: str = "rate",
+    names: Sequence[str] = NAMES,
 ) -> Panel:
+    """One chart: a line a contender, over the points measured."""
     return Panel(
         title=title,
         x_words=x_words,
         x_ticks={float(x): words for x, words in ticks.items()},
         lines=[
             Line(name=name, points=[(x, report.median(rounds[name], key)) for x, rounds in points.items()])
-            for name in NAMES
+            for name in names
         ],
         log_y=log_y,
     )
 
 
-def _table(panels: Sequence[Panel]) -> str:
+def table(panels: Sequence[Panel]) -> str:
     """In Markdown: a line a panel and broker, a column an x."""
     ticks = panels[0].x_ticks
     lines = [f"| {panels[0].x_words} | | {' | '.join(ticks.values())} |", f"| --- | --- |{' ---: |' * len(ticks)}"]

@@ -68,7 +68,7 @@ def test_native_knows_the_devices_and_a_guarded_broker_refuses_others(tmp_path: 
 
 @pytest.mark.parametrize("name", ["Mooring", "Mosquitto", "HTTP"])
 def test_ingestion_runs_and_all_that_is_acknowledged_is_stored(name: str, tmp_path: Path) -> None:
-    figures = ingest.one(Contenders(tmp_path, 60), name, 0.3, publishers=20)
+    figures = ingest.one(Contenders(tmp_path, 60), name, 0.3, ingest.Shape(publishers=20))
     assert figures["rate"] > 0
     assert figures.get("lost", 0) == 0
     assert figures.get("stored", 0) == figures.get("messages", 0) * 3 * (name == "Mooring")
