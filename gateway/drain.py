@@ -14,9 +14,10 @@ import logging
 import random
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from gateway.frames import Frame, Readings
 from gateway.journal import Journal
 from gateway.journal_file import JournalError
 from gateway.readings import Reading
@@ -62,7 +63,7 @@ class _Batch:
     """
 
     last: int
-    parts: list[list[Reading]]
+    parts: list[Sequence[Reading]]
     size: int
     poison: dict[Reading, str] = field(default_factory=dict)
 
@@ -277,26 +278,26 @@ class Drain:
         if not self._store.visible_after_s:
             await self._forget_seen()
 
-    async def _next_rows(self) -> tuple[int, list[Reading]]:
+    async def _next_rows(self) -> tuple[int, Readings]:
         """The next rows' readings, merged, and the number of the last row among them."""
         limit = self._options.merge_readings
-        readings: list[Reading] = []
-        seq = self._cursor
-        while seq < self._journal.last_seq and len(readings) < limit:
+        frames: list[Frame] = []
+        seq, size = self._cursor, 0
+        while seq < self._journal.last_seq and size < limit:
             row = self._recent.row(seq + 1)
             if row is None:
                 break
             seq += 1
-            for message in self._journal.without_erased(seq, row.messages):
-                readings += message
+            size += row.summary.readings
+            frames += self._journal.without_erased(seq, row.frames)
         if seq > self._cursor:
-            return seq, readings
+            return seq, Readings(frames)
         rows = await self._journal.read(self._cursor, limit)
         if not rows:  # numbers that were given out and never used
-            return self._journal.last_seq, []
-        return rows[-1].seq, [reading for row in rows for message in row.messages for reading in message]
+            return self._journal.last_seq, Readings([])
+        return rows[-1].seq, Readings([frame for row in rows for frame in row.frames])
 
-    def _parts(self, readings: list[Reading]) -> list[list[Reading]]:
+    def _parts(self, readings: Readings) -> list[Sequence[Reading]]:
         """What to write, last part first. Series that were rejected before are written apart."""
         if not self._suspects:
             return [readings] if readings else []

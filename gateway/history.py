@@ -98,13 +98,12 @@ class History:
         """A row was committed: keep the tables in memory current."""
         if not self._latest and not self._loading:
             return
-        for message in row.messages:
-            device_id = message[0].device_id
-            table = self._latest.get(device_id)
+        for frame in row.frames:
+            table = self._latest.get(frame.device_id)
             if table is not None:
-                _note_latest(table, message)
-            for loading in self._loading.get(device_id, ()):
-                _note_latest(loading, message)
+                _note_latest(table, frame.readings())
+            for loading in self._loading.get(frame.device_id, ()):
+                _note_latest(loading, frame.readings())
 
     def forget_device(self, device_id: str) -> None:
         self._latest.pop(device_id, None)
@@ -138,7 +137,8 @@ class History:
                 if not rows:
                     break
                 after = rows[-1].seq
-                found = [r for row in rows for m in row.messages if m[0].device_id == device_id for r in m]
+                frames = [frame for row in rows for frame in row.frames if frame.device_id == device_id]
+                found = [reading for frame in frames for reading in frame.readings()]
                 if found:
                     yield found
 

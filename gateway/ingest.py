@@ -1,8 +1,9 @@
 """The telemetry lane: uplinks in, readings in the journal, only then the acknowledgement, then the live bus.
 
 A batch is decoded in the caller's turn of the event loop and handed to the journal as one entry; nothing here
-makes a task or waits. A message is refused whole when it cannot be read; a metric that changed its type, or one
-too many, is refused alone and the message's other readings are stored.
+makes a task or waits. What is plain (plain.py) is taken in one go where it is of one device. A message is refused
+whole when it cannot be read; a metric that changed its type, or one too many, is refused alone and the message's other
+readings are stored.
 """
 
 import logging
@@ -13,6 +14,7 @@ from functools import partial
 from gateway.bus import Bus, Event
 from gateway.channels import TELEMETRY
 from gateway.decode import DEFAULT_LIMITS, DecodeLimits, Undecodable, decode
+from gateway.frames import Frame, frames_of, size_of
 from gateway.journal import Entry, Journal
 from gateway.journal_file import JournalError
 from gateway.kinds import Fixed, Kinds, Sorted
@@ -23,8 +25,10 @@ from gateway.refusals import Refusal, internal_error, refuse, store_full
 
 logger = logging.getLogger(__name__)
 
-_READING_BYTES = 200
-"""What a reading takes in memory beside its text: a tuple of four, a number, its share of two lists."""
+_READING_BYTES = 64
+"""What a reading takes in memory beside its text: a number, its place in a column, its share of the times."""
+_FRAME_BYTES = 400
+"""What a frame of three metrics takes beside its readings."""
 
 _STAMP_AHEAD_MS = 10_000
 _STAMPS_KEPT = 50_000
@@ -55,11 +59,14 @@ class Stamps:
         return stamp
 
 
-def _size(readings: Sequence[Reading]) -> int:
-    """What readings take in memory, in bytes: their texts count as decoded, not as they may have been compressed."""
-    return sum(
-        [_READING_BYTES + len(metric) + (len(value) if type(value) is str else 0) for _, metric, _, value in readings]
-    )
+def _cost(frames: Sequence[Frame], text_bytes: int) -> int:
+    """What frames take in memory, in bytes; `text_bytes` of names and texts in them."""
+    return _FRAME_BYTES * len(frames) + _READING_BYTES * size_of(frames) + text_bytes
+
+
+def _text_bytes(readings: Sequence[Reading]) -> int:
+    """Of names and texts, as decoded, not as they may have been compressed."""
+    return sum([len(metric) + (len(value) if type(value) is str else 0) for _, metric, _, value in readings])
 
 
 class Ingest:
@@ -88,40 +95,47 @@ class Ingest:
         """Decode the batch and answer it, in order with other batches, once its readings are safe."""
         refusal = self._journal.refusal
         if refusal is not None:  # not worth decoding
-            self._answer([refusal] * len(batch), [], batch, done, None)
+            self._answer([refusal] * len(batch), [], batch, done)
             return
+        now_ms = self._now_ms()
         outcomes = [TAKEN] * len(batch)
-        messages: list[list[Reading]] = []
         untaken: set[int] = set()
         fixed: list[Fixed] = []
-        cost = 0
-        now_ms = self._now_ms()
-        for place, uplink in enumerate(batch):
-            plain = self._take_plain(uplink, now_ms)
-            if plain is not None:
-                messages.append(plain)
-                cost += 2 * len(uplink.payload) + _READING_BYTES * len(plain)
-                continue
-            outcomes[place], found = self._take(uplink, now_ms)
-            if found is not None:
-                fixed += found.fixed
-            if found is not None and found.fit:
-                messages.append(found.fit)
-                cost += len(uplink.payload) + _size(found.fit)
-            else:
-                untaken.add(place)
-        settle = partial(self._settled, outcomes, untaken, batch, done, messages)
-        self._journal.append(Entry(messages, settle, fixed, cost))
+        frames = self._take_plain(batch, now_ms)
+        if frames is not None:
+            cost = _cost(frames, sum([len(uplink.payload) for uplink in batch]))
+        else:
+            frames, cost = [], 0
+            for place, uplink in enumerate(batch):
+                plain = self._take_plain((uplink,), now_ms) if len(batch) > 1 else None
+                if plain is not None:
+                    frames += plain
+                    cost += _cost(plain, len(uplink.payload))
+                    continue
+                outcomes[place], found = self._take(uplink, now_ms)
+                if found is not None:
+                    fixed += found.fixed
+                if found is not None and found.fit:
+                    fit = frames_of(found.fit)
+                    frames += fit
+                    cost += len(uplink.payload) + _cost(fit, _text_bytes(found.fit))
+                else:
+                    untaken.add(place)
+        settle = partial(self._settled, outcomes, untaken, batch, done, frames)
+        self._journal.append(Entry(frames, settle, fixed, cost))
 
-    def _take_plain(self, uplink: Uplink, now_ms: int) -> list[Reading] | None:
-        """The readings of a message of the plainest kind, whose metrics are known; None: `_take` has to look."""
-        if uplink.channel != TELEMETRY or uplink.content_type is not None:
-            return None
+    def _take_plain(self, batch: Sequence[Uplink], now_ms: int) -> list[Frame] | None:
+        """The readings of messages of the plainest kind, of one device whose metrics are known; None: look closer."""
+        device_id = batch[0].device_id
+        for uplink in batch:
+            if uplink.channel != TELEMETRY or uplink.content_type is not None or uplink.device_id != device_id:
+                return None
         try:
-            known = self.kinds.table(uplink.device_id)
+            known = self.kinds.table(device_id)
         except JournalError:
             return None
-        return read_plain(uplink.payload, uplink.device_id, known, now_ms + self._limits.ahead_ms, self._limits)
+        payloads = [uplink.payload for uplink in batch]
+        return read_plain(payloads, device_id, known, now_ms + self._limits.ahead_ms, self._limits)
 
     def _take(self, uplink: Uplink, now_ms: int) -> tuple[Outcome, Sorted | None]:
         device_id = uplink.device_id
@@ -167,21 +181,20 @@ class Ingest:
         untaken: set[int],
         batch: Sequence[Uplink],
         done: Done,
-        messages: list[list[Reading]],
+        frames: list[Frame],
         refusal: Outcome | None,
     ) -> None:
         if refusal is not None:
             outcomes = [outcome if place in untaken else refusal for place, outcome in enumerate(outcomes)]
-            messages = []
-        self._answer(outcomes, messages, batch, done, refusal)
+            frames = []
+        self._answer(outcomes, frames, batch, done)
 
     def _answer(
         self,
         outcomes: list[Outcome],
-        messages: list[list[Reading]],
+        frames: list[Frame],
         batch: Sequence[Uplink],
         done: Done,
-        refusal: Outcome | None,
     ) -> None:
         if outcomes.count(TAKEN) != len(outcomes):
             for uplink, outcome in zip(batch, outcomes, strict=True):
@@ -191,11 +204,7 @@ class Ingest:
             done(outcomes)
         except Exception:
             logger.exception("a link failed on its acknowledgement of %d messages", len(batch))
-        last, watched = "", False
-        for message in messages:
-            device_id = message[0][0]
-            if device_id is not last:
-                last, watched = device_id, self._bus.watched("telemetry", device_id)
-            if watched:
-                readings = [reading[1:] for reading in message]
-                self._bus.publish(Event(channel="telemetry", device_id=device_id, data={"readings": readings}))
+        for frame in frames:
+            if self._bus.watched("telemetry", frame.device_id):
+                readings = [reading[1:] for reading in frame.readings()]
+                self._bus.publish(Event(channel="telemetry", device_id=frame.device_id, data={"readings": readings}))

@@ -20,10 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.frames import Frame
 from gateway.journal_file import Erasure, JournalFile, JournalUnwritable, StoredRow, Synchronous
 from gateway.kinds import Fixed
 from gateway.link import Outcome
-from gateway.readings import Kind, Reading
+from gateway.readings import Kind
 from gateway.recent import Row, Summary
 from gateway.refusals import shutting_down, store_full
 
@@ -44,7 +45,8 @@ class JournalOptions:
     """Of rows on disk, deflated: some hundred million readings. Past it, telemetry waits and is then refused."""
     pending_limit_bytes: int = 64 << 20
     """Of messages in memory that wait for their commit."""
-    group_limit_readings: int = 20_000
+    group_limit_bytes: int = 4 << 20
+    """Of messages in one commit: some 40,000 readings."""
     synchronous: Synchronous = "FULL"
     wait_limit_s: float = 10.0
     retry_after_s: float = 5.0
@@ -55,7 +57,7 @@ class JournalOptions:
 class Entry:
     """Messages that are acknowledged together. `cost` is about what they take in memory, in bytes."""
 
-    messages: list[list[Reading]]
+    frames: list[Frame]
     settle: Callable[[Outcome | None], None]
     fixed: list[Fixed] = field(default_factory=list)
     cost: int = 0
@@ -178,13 +180,13 @@ class Journal:
     async def read(self, after: int, limit_readings: int, upto: int | None = None) -> list[StoredRow]:
         """Rows read back from the file, without what was erased. Raises JournalError."""
         rows = await self._in_thread(self._reader, partial(self._opened.read, after, limit_readings, upto))
-        return [row._replace(messages=self.without_erased(row.seq, row.messages)) for row in rows]
+        return [row._replace(frames=self.without_erased(row.seq, row.frames)) for row in rows]
 
-    def without_erased(self, seq: int, messages: list[list[Reading]]) -> list[list[Reading]]:
-        """The messages of row `seq` that are not of a device erased since."""
+    def without_erased(self, seq: int, frames: list[Frame]) -> list[Frame]:
+        """The frames of row `seq` that are not of a device erased since."""
         if not self._waits:
-            return messages
-        return [m for m in messages if (one := self._waits.get(m[0].device_id)) is None or seq > one.upto]
+            return frames
+        return [each for each in frames if (one := self._waits.get(each.device_id)) is None or seq > one.upto]
 
     async def forget(self, upto: int) -> None:
         """Drop the rows up to `upto`. Raises JournalUnwritable: then try again later, nothing is lost by it."""
@@ -249,32 +251,32 @@ class Journal:
     def _commit_next(self) -> None:
         while self._pending and not self._committing:
             group: list[Entry] = []
-            readings = 0
-            while self._pending and readings < self.options.group_limit_readings:
-                if self._is_full and self._pending[0].messages:
+            cost = 0
+            while self._pending and cost < self.options.group_limit_bytes:
+                if self._is_full and self._pending[0].frames:
                     break
                 entry = self._pending.popleft()
                 group.append(entry)
-                readings += sum(map(len, entry.messages))
+                cost += entry.cost
             if not group:
                 self._start_waiting()
                 return
             self._idle.clear()
             self._committing = group
-            if readings:
-                messages = [message for entry in group for message in entry.messages]
+            frames = [frame for entry in group for frame in entry.frames]
+            if frames:
                 fixed = [one for entry in group for one in entry.fixed]
                 seq, at_ms = self.last_seq + 1, self._now_ms()
                 job = asyncio.get_running_loop().run_in_executor(
-                    self._writer, self._opened.write, seq, at_ms, messages, fixed
+                    self._writer, self._opened.write, seq, at_ms, frames, fixed
                 )
-                job.add_done_callback(partial(self._committed, messages, fixed))
+                job.add_done_callback(partial(self._committed, frames, fixed))
                 return
             self._finish_group(None)
         if not self._committing:
             self._idle.set()
 
-    def _committed(self, messages: list[list[Reading]], fixed: list[Fixed], job: "asyncio.Future[Summary]") -> None:
+    def _committed(self, frames: list[Frame], fixed: list[Fixed], job: "asyncio.Future[Summary]") -> None:
         error = asyncio.CancelledError() if job.cancelled() else job.exception()
         if error is None:
             summary = job.result()
@@ -284,7 +286,7 @@ class Journal:
             self._commits += 1
             self._recovered()
             try:
-                self.on_commit(Row(summary, messages, sum(entry.cost for entry in self._committing)), fixed)
+                self.on_commit(Row(summary, frames, sum(entry.cost for entry in self._committing)), fixed)
             except Exception:  # it is on disk: the acknowledgements must go out whatever else fails
                 logger.exception("%s: a listener failed on row %d", self._path, summary.seq)
             self._finish_group(None)

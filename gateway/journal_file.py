@@ -1,8 +1,8 @@
 """The journal's file: SQLite in WAL mode, one row a group of messages. It blocks: gateway/journal.py uses threads.
 
-A row's body is its readings as four columns in JSON, deflated; zlib's checksum tells a damaged row from a sound
-one. One statement a row, and one for all new kinds of a group: in CPython every statement gives the GIL away and
-waits up to 5 ms for it beside a busy event loop, so rows are few and large.
+A row's body is its frames in JSON, deflated; zlib's checksum tells a damaged row from a sound one. One statement a row,
+and one for all new kinds of a group: in CPython every statement gives the GIL away and waits up to 5 ms for it beside a
+busy event loop, so rows are few and large.
 
 A file that SQLite cannot read is set aside, never deleted; what can be read of it moves into a new one.
 """
@@ -13,12 +13,12 @@ import sqlite3
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 import orjson
 
+from gateway.frames import Frame, frames_of, size_of
 from gateway.kinds import Fixed
 from gateway.readings import Kind, Reading
 from gateway.recent import Summary, device_bits
@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 Synchronous = Literal["FULL", "NORMAL"]
 
-_VERSION = 1
+_VERSION = 2
+"""1 had a row's readings as four columns; such rows are still read."""
 _ROW_OVERHEAD_BYTES = 64
 _RESERVE_BYTES = 256 * 1024
 _SCHEMA = """
@@ -74,11 +75,11 @@ class JournalUnwritable(JournalError):
 
 
 class StoredRow(NamedTuple):
-    """One row read back: its messages, each the readings of one device in order."""
+    """One row read back."""
 
     seq: int
     at_ms: int
-    messages: list[list[Reading]]
+    frames: list[Frame]
 
 
 class Erasure(NamedTuple):
@@ -124,16 +125,15 @@ class JournalFile:
 
     # ---- the writer's thread
 
-    def write(self, seq: int, at_ms: int, messages: Sequence[list[Reading]], fixed: Sequence[Fixed]) -> Summary:
+    def write(self, seq: int, at_ms: int, frames: Sequence[Frame], fixed: Sequence[Fixed]) -> Summary:
         """Store one group durably as row `seq`. Raises JournalUnwritable; then nothing of it is stored."""
-        readings = [reading for message in messages for reading in message]
-        columns = list(zip(*readings, strict=True))
-        body = zlib.compress(orjson.dumps(columns), 1)
-        devices = device_bits(message[0].device_id for message in messages)
+        body = zlib.compress(orjson.dumps({"frames": list(map(tuple, frames))}), 1)
+        devices = device_bits([frame.device_id for frame in frames])
         packed = zlib.compress(devices.to_bytes(1024, "little"), 1)
-        times = columns[2]
+        first_ms = min([min(frame.times) for frame in frames])
+        last_ms = max([max(frame.times) for frame in frames])
         size = len(body) + len(packed) + _ROW_OVERHEAD_BYTES
-        summary = Summary(seq, at_ms, len(readings), min(times), max(times), size, devices)
+        summary = Summary(seq, at_ms, size_of(frames), first_ms, last_ms, size, devices)
         if not fixed:
             # A statement alone is a transaction, and two turns of waiting for the GIL fewer.
             with self._careful():
@@ -262,6 +262,8 @@ class JournalFile:
         self._writer.execute("PRAGMA journal_size_limit = 67108864")
         if version == 0:
             self._writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        elif version < _VERSION:
+            self._writer.execute(f"PRAGMA user_version = {_VERSION}")
         self._reader = self._connect()
         self._kinds = self._connect()
         self.summaries = [
@@ -305,14 +307,16 @@ class JournalFile:
                     self._writer = self._connect()
             raise failure from error
 
-    def _unpack(self, seq: int, body: bytes) -> list[list[Reading]]:
+    def _unpack(self, seq: int, body: bytes) -> list[Frame]:
         try:
-            readings = list(map(Reading, *orjson.loads(zlib.decompress(body))))
+            document = orjson.loads(zlib.decompress(body))
+            if isinstance(document, list):  # written by version 1
+                return frames_of(map(Reading, *document))
+            return [Frame(device_id, tuple(names), *rest) for device_id, names, *rest in document["frames"]]
         except (zlib.error, ValueError, TypeError):
             self.damaged_rows += 1
             logger.error("%s: row %d is damaged, its readings are lost (%d bytes)", self.path, seq, len(body))
             return []
-        return [list(group) for _, group in groupby(readings, key=lambda reading: reading[0])]
 
     def _start_anew(self, now_ms: int, error: sqlite3.Error) -> None:
         aside = self.path.with_name(f"{self.path.name}.corrupt-{now_ms}")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from gateway.frames import Frame
 from gateway.readings import Reading
 
 _BITS = 8192
@@ -29,10 +30,10 @@ class Summary(NamedTuple):
 
 @dataclass(slots=True)
 class Row:
-    """A committed row with its readings: each message is the readings of one device. `cost` is bytes of memory."""
+    """A committed row with its readings. `cost` is bytes of memory."""
 
     summary: Summary
-    messages: list[list[Reading]]
+    frames: list[Frame]
     cost: int
 
 
@@ -59,13 +60,13 @@ def device_bits(device_ids: Iterable[str]) -> int:
 
 
 class Recent:
-    """Rows are added and forgotten in order. 64 MiB hold about 300,000 readings."""
+    """Rows are added and forgotten in order. 64 MiB hold 200,000 to a million readings."""
 
     def __init__(self, *, limit_bytes: int = 64 << 20, limit_spans: int = 4096) -> None:
         self._limit_bytes = limit_bytes
         self._limit_spans = limit_spans
         self._rows: dict[int, Row] = {}
-        self._by_device: dict[str, deque[tuple[int, list[Reading]]]] = {}
+        self._by_device: dict[str, deque[tuple[int, Frame]]] = {}
         self._spans: deque[_Span] = deque()
         self.bytes = 0
         self.readings = 0
@@ -75,11 +76,11 @@ class Recent:
         self._rows[seq] = row
         self.bytes += row.cost
         self.readings += row.summary.readings
-        for message in row.messages:
-            held = self._by_device.get(message[0].device_id)
+        for frame in row.frames:
+            held = self._by_device.get(frame.device_id)
             if held is None:
-                held = self._by_device[message[0].device_id] = deque()
-            held.append((seq, message))
+                held = self._by_device[frame.device_id] = deque()
+            held.append((seq, frame))
         while self.bytes > self._limit_bytes:
             oldest = next(iter(self._rows.values()))
             self.add_stored(oldest.summary)
@@ -124,8 +125,8 @@ class Recent:
 
     def of_device(self, device_id: str) -> Iterator[Reading]:
         """The device's readings in memory, oldest row first."""
-        for _, message in self._by_device.get(device_id, ()):
-            yield from message
+        for _, frame in self._by_device.get(device_id, ()):
+            yield from frame.readings()
 
     def spans(self, device_id: str, start_ms: int, end_ms: int) -> list[tuple[int, int]]:
         """(first, last) of rows on disk only that may hold readings of the device in [start_ms, end_ms)."""
@@ -141,8 +142,8 @@ class Recent:
         del self._rows[seq]
         self.bytes -= row.cost
         self.readings -= row.summary.readings
-        for message in row.messages:
-            self.forget_device(message[0].device_id, seq)
+        for frame in row.frames:
+            self.forget_device(frame.device_id, seq)
 
 
 def _join(spans: list[_Span]) -> _Span:

@@ -23,7 +23,7 @@ from broker.errors import EngineStopped
 from broker.reason import ReasonCode
 from gateway.channels import topic_of
 from gateway.link import Downlink, Outcome, Receiver, Uplink
-from gateway.links.admission import admit, puback_code, puback_codes
+from gateway.links.admission import FOREIGN_TOPIC, admit, puback_code, puback_codes
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +96,13 @@ class EmbeddedLink:
         uplinks: list[Uplink] = []
         refused: dict[int, ReasonCode] = {}
         now_ms = time.time_ns() // 1_000_000
+        topic = username = None
+        admitted: tuple[str, str] | Outcome = FOREIGN_TOPIC
         for place, message in enumerate(batch):
-            admitted = admit(message.topic, message.username)
+            # What one read brought is mostly of one client on one topic: the texts are the same objects then.
+            if message.topic is not topic or message.username is not username:
+                topic, username = message.topic, message.username
+                admitted = admit(topic, username)
             if isinstance(admitted, Outcome):
                 self.refused_topics += 1
                 refused[place] = puback_code(admitted)

@@ -89,7 +89,7 @@ class EmbeddedStore:
 
     async def write(self, readings: Sequence[Reading]) -> None:
         """One commit a day touched (mostly one)."""
-        await self._in(self._write_thread, self._write, tuple(readings))
+        await self._in(self._write_thread, self._write, readings)
 
     async def query(self, query: Query) -> dict[str, Series]:
         answer = self._raw if query.width_ms is None else self._buckets
@@ -147,7 +147,7 @@ class EmbeddedStore:
             self._lock.close()
             self._lock = None
 
-    def _write(self, readings: tuple[Reading, ...]) -> None:
+    def _write(self, readings: Sequence[Reading]) -> None:
         self._sweep()
         oldest = self._oldest_day()
         by_day: dict[int, list[Reading]] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.drain import Drain, DrainOptions, retry_delay_s
+from gateway.frames import frames_of
 from gateway.journal import Entry, Journal
 from gateway.readings import Reading
 from gateway.recent import Recent
@@ -43,7 +44,7 @@ class Rig:
 
     async def put(self, *readings: Reading) -> None:
         """One row of the journal."""
-        self.journal.append(Entry([[reading] for reading in readings], lambda _: None, cost=200 * len(readings)))
+        self.journal.append(Entry(frames_of(readings), lambda _: None, cost=200 * len(readings)))
         await self.journal.barrier()
 
     async def settle(self) -> None:

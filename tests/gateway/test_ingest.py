@@ -11,6 +11,7 @@ import pytest
 from broker.reason import ReasonCode
 from gateway.bus import Bus
 from gateway.decode import Undecodable
+from gateway.frames import Readings, frames_of
 from gateway.ingest import Ingest, Stamps
 from gateway.journal import Entry, Journal, JournalOptions
 from gateway.kinds import Fixed, Kinds
@@ -47,7 +48,7 @@ class Lane:
 
     @property
     def stored(self) -> list[tuple[str, str, object]]:
-        return [(r.device_id, r.metric, r.value) for row in self.rows for m in row.messages for r in m]
+        return [(r.device_id, r.metric, r.value) for row in self.rows for r in Readings(row.frames)]
 
 
 @pytest.fixture
@@ -131,11 +132,11 @@ async def test_a_kind_whose_reading_was_refused_is_not_fixed(tmp_path: Path, clo
 
 async def test_messages_without_a_time_stay_apart(lane: Lane, clock: Clock) -> None:
     await lane.send(*(uplink("a", b'{"t": %d}' % n) for n in range(5)), uplink("b", b'{"t": 1}'))
-    times = [m[0].ts_ms for row in lane.rows for m in row.messages]
+    times = [frame.times[0] for row in lane.rows for frame in row.frames]
     assert times == [clock.ms + n for n in range(5)] + [clock.ms]
     clock.move(1)
     await lane.send(uplink("a", b'{"t": 9}'))
-    assert lane.rows[-1].messages[0][0].ts_ms == clock.ms
+    assert lane.rows[-1].frames[0].times[0] == clock.ms
 
 
 def test_a_device_cannot_run_far_ahead_of_the_clock() -> None:
@@ -249,9 +250,9 @@ def test_a_meter_gives_the_rate_of_the_last_ten_seconds() -> None:
 def test_recent_lets_go_of_the_oldest_and_keeps_a_bounded_sketch() -> None:
     recent = Recent(limit_bytes=1000, limit_spans=8)
     for seq in range(1, 101):
-        message = [Reading(f"d{seq % 10}", "m", seq, seq)]
+        frames = frames_of([Reading(f"d{seq % 10}", "m", seq, seq)])
         summary = Summary(seq, seq * 10, 1, seq, seq, 50, device_bits([f"d{seq % 10}"]))
-        recent.add(Row(summary, [message], 200))
+        recent.add(Row(summary, frames, 200))
     assert recent.readings == 5
     assert recent.bytes == 1000
     assert recent.row(95) is None

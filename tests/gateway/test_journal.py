@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from broker.reason import ReasonCode
+from gateway.frames import Readings, frames_of
 from gateway.journal import Entry, Journal, JournalOptions
 from gateway.journal_file import JournalFile, JournalUnwritable
 from gateway.kinds import Fixed
@@ -22,8 +23,8 @@ from tests.gateway.fakes import Clock, until
 
 
 def entry(number: int, told: list, *, text: str = "x", fixed: list[Fixed] | None = None) -> Entry:
-    message = [Reading("d", "m", number, f"{number}{text}")]
-    return Entry([message], lambda refusal: told.append((number, refusal)), fixed or [], cost=200 + len(text))
+    frames = frames_of([Reading("d", "m", number, f"{number}{text}")])
+    return Entry(frames, lambda refusal: told.append((number, refusal)), fixed or [], cost=200 + len(text))
 
 
 @pytest.fixture
@@ -51,12 +52,12 @@ class Brake:
         self.groups: list[int] = []
         write = JournalFile.write
 
-        def braked(file: JournalFile, seq: int, at_ms: int, messages: list, fixed: list) -> object:
+        def braked(file: JournalFile, seq: int, at_ms: int, frames: list, fixed: list) -> object:
             self.free.wait(10)
             if self.error is not None:
                 raise self.error
-            self.groups.append(len(messages))
-            return write(file, seq, at_ms, messages, fixed)
+            self.groups.append(len(frames))
+            return write(file, seq, at_ms, frames, fixed)
 
         monkeypatch.setattr(JournalFile, "write", braked)
 
@@ -95,11 +96,11 @@ async def test_what_comes_during_a_commit_is_one_group_in_order(open_journal, br
     assert [row.summary.seq for row in rows] == [1, 2]
     assert journal.last_seq == 2
     stored = await journal.read(0, 1000)
-    assert [reading.ts_ms for row in stored for m in row.messages for reading in m] == list(range(50))
+    assert [reading.ts_ms for row in stored for reading in Readings(row.frames)] == list(range(50))
 
 
 async def test_groups_have_a_largest_size(open_journal, brake: Brake) -> None:
-    journal = await open_journal(group_limit_readings=10)
+    journal = await open_journal(group_limit_bytes=2010)
     told: list = []
     brake.free.clear()
     for number in range(26):
@@ -257,7 +258,7 @@ async def test_a_caller_that_fails_on_being_told_holds_nobody_up(
     def fail(_: Outcome | None) -> None:
         raise RuntimeError("no")
 
-    journal.append(Entry([[Reading("d", "m", 1, 1)]], fail))
+    journal.append(Entry(frames_of([Reading("d", "m", 1, 1)]), fail))
     journal.append(entry(2, told))
     await journal.barrier()
     assert told == [(2, None)]
@@ -266,20 +267,20 @@ async def test_a_caller_that_fails_on_being_told_holds_nobody_up(
 
 async def test_erased_readings_are_not_read_back_not_even_after_a_restart(open_journal, clock: Clock, tmp_path) -> None:
     journal = await open_journal()
-    journal.append(Entry([[Reading("d", "m", 1, 1)], [Reading("e", "m", 1, 1)]], lambda _: None))
+    journal.append(Entry(frames_of([Reading("d", "m", 1, 1), Reading("e", "m", 1, 1)]), lambda _: None))
     assert await journal.erase("d") == 1
-    journal.append(Entry([[Reading("d", "m", 2, 2)]], lambda _: None))
+    journal.append(Entry(frames_of([Reading("d", "m", 2, 2)]), lambda _: None))
     await journal.barrier()
-    expected = [[[Reading("e", "m", 1, 1)]], [[Reading("d", "m", 2, 2)]]]
-    assert [row.messages for row in await journal.read(0, 10)] == expected
+    expected = [[Reading("e", "m", 1, 1)], [Reading("d", "m", 2, 2)]]
+    assert [list(Readings(row.frames)) for row in await journal.read(0, 10)] == expected
     await journal.close()
     again = Journal(tmp_path / "journal.db", now_ms=clock.now_ms)
     await again.open()
-    assert [row.messages for row in await again.read(0, 10)] == expected
+    assert [list(Readings(row.frames)) for row in await again.read(0, 10)] == expected
     (waiting,) = again.waiting_erasures()
     await again.erased(waiting)
     assert again.waiting_erasures() == []
-    assert [row.messages for row in await again.read(0, 10)] == expected
+    assert [list(Readings(row.frames)) for row in await again.read(0, 10)] == expected
     await again.forget(1)
     assert again._waits == {}
     await again.close()
@@ -330,7 +331,7 @@ async def test_a_full_disk_refuses_keeps_what_was_acknowledged_and_recovers_by_i
     journal.append(entry(1000, told, text=os.urandom(20_000).hex()))
     await journal.barrier()
     assert told[-1] == (1000, None)
-    stored = [m[0].ts_ms for row in await journal.read(0, 1 << 60) for m in row.messages]
+    stored = [frame.times[0] for row in await journal.read(0, 1 << 60) for frame in row.frames]
     assert stored == [*acknowledged, 1000]
 
 
@@ -344,7 +345,7 @@ async def test_a_disk_full_of_the_journal_itself_is_emptied_by_the_drain(
         await fill_up(journal, told, clock, number)
         number = told[-1][0] + 1
         rows = await journal.read(0, 1 << 60)
-        assert [m[0].ts_ms for row in rows for m in row.messages] == [n for n, refusal in told if refusal is None]
+        assert [frame.times[0] for row in rows for frame in row.frames] == [n for n, refusal in told if refusal is None]
         await journal.forget(rows[-1].seq)
         told.clear()
         clock.move(2)
@@ -361,4 +362,4 @@ async def test_a_restart_on_a_full_disk_keeps_everything(small_disk: Path, open_
     await journal.close()
     again = await open_journal(small_disk / "journal.db")
     rows = await again.read(0, 1 << 60)
-    assert [m[0].ts_ms for row in rows for m in row.messages] == [n for n, refusal in told if refusal is None]
+    assert [frame.times[0] for row in rows for frame in row.frames] == [n for n, refusal in told if refusal is None]

@@ -6,10 +6,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
+import orjson
 import pytest
 
+from gateway.frames import Frame, Readings, frames_of
 from gateway.journal_file import JournalFile, JournalLocked, JournalTooNew, JournalUnwritable, Synchronous
 from gateway.kinds import Fixed
 from gateway.readings import Kind, Reading
@@ -18,35 +21,36 @@ from gateway.recent import device_bits
 ROOT = Path(__file__).parents[2]
 
 
-def message(device_id: str, number: int, count: int = 1) -> list[Reading]:
-    return [Reading(device_id, f"m{i}", 1_700_000_000_000 + number, number + i / 2) for i in range(count)]
+def message(device_id: str, number: int, count: int = 1) -> list[Frame]:
+    return frames_of(Reading(device_id, f"m{i}", 1_700_000_000_000 + number, number + i / 2) for i in range(count))
 
 
 def fill(path: Path, rows: int, noise_bytes: int = 0) -> JournalFile:
     file = JournalFile(path)
     for seq in range(1, rows + 1):
-        extra = [[Reading("d", "text", seq, random.Random(seq).randbytes(noise_bytes).hex())]] if noise_bytes else []
-        file.write(seq, seq, [message("d", seq), message("e", seq, 2), *extra], [])
+        noise = random.Random(seq).randbytes(noise_bytes).hex()
+        extra = frames_of([Reading("d", "text", seq, noise)]) if noise_bytes else []
+        file.write(seq, seq, [*message("d", seq), *message("e", seq, 2), *extra], [])
     return file
 
 
 def numbers(file: JournalFile) -> list[int]:
-    return [row.seq for row in file.read(0, 1 << 60) if row.messages]
+    return [row.seq for row in file.read(0, 1 << 60) if row.frames]
 
 
 def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
-    messages = [
-        [Reading("a", "n", 5, 1), Reading("a", "f", 5, 1.0), Reading("a", "b", 5, True), Reading("a", "t", 5, 'ü\n"')],
-        [Reading("b", "z", 3, -0.0), Reading("b", "tiny", 4, 5e-324), Reading("b", "big", 9, 1e308)],
+    readings = [
+        *(Reading("a", "n", 5, 1), Reading("a", "f", 5, 1.0), Reading("a", "b", 5, True), Reading("a", "t", 5, 'ü\n"')),
+        *(Reading("b", "z", 3, -0.0), Reading("b", "tiny", 4, 5e-324), Reading("b", "big", 9, 1e308)),
     ]
     file = JournalFile(tmp_path / "journal.db")
-    summary = file.write(1, 1234, messages, [Fixed("a", "n", Kind.NUMBER), Fixed('b"', "t", Kind.TEXT)])
+    summary = file.write(1, 1234, frames_of(readings), [Fixed("a", "n", Kind.NUMBER), Fixed('b"', "t", Kind.TEXT)])
     assert (summary.readings, summary.first_ms, summary.last_ms) == (7, 3, 9)
     file.close()
 
     again = JournalFile(tmp_path / "journal.db")
     row = again.read(0, 100)[0]
-    assert repr(row.messages) == repr(messages)
+    assert repr(list(Readings(row.frames))) == repr(readings)
     assert row.at_ms == 1234
     assert again.summaries == [summary]
     assert summary.devices == device_bits(("a", "b"))
@@ -121,7 +125,7 @@ def test_a_write_ahead_log_cut_anywhere_keeps_all_whole_commits(tmp_path: Path) 
     sizes = []
     wal = tmp_path / "journal.db-wal"
     for seq in range(2, 8):
-        file.write(seq, seq, [message("d", seq, 40)], [])
+        file.write(seq, seq, message("d", seq, 40), [])
         sizes.append(wal.stat().st_size)
     saved = tmp_path / "saved"
     saved.mkdir()
@@ -138,7 +142,7 @@ def test_a_write_ahead_log_cut_anywhere_keeps_all_whole_commits(tmp_path: Path) 
         again = JournalFile(directory / "journal.db")
         assert numbers(again) == list(range(1, 8 if cut == sizes[-1] else 7))
         assert again.set_aside is None
-        again.write(8, 8, [message("d", 8)], [])
+        again.write(8, 8, message("d", 8), [])
         assert numbers(again)[-1] == 8
         again.close()
         shutil.rmtree(directory)
@@ -169,7 +173,7 @@ def test_a_file_that_is_no_journal_is_set_aside_and_said_aloud(
     path = tmp_path / "journal.db"
     path.write_bytes(content)
     file = JournalFile(path, now_ms=42)
-    file.write(1, 1, [message("d", 1)], [])
+    file.write(1, 1, message("d", 1), [])
     assert numbers(file) == [1]
     file.close()
     assert file.set_aside == tmp_path / "journal.db.corrupt-42"
@@ -183,7 +187,7 @@ def test_what_can_be_read_of_a_corrupt_journal_is_carried_over(
 ) -> None:
     path = tmp_path / "journal.db"
     file = fill(path, 400)
-    file.write(401, 1, [message("d", 401)], [Fixed("d", "m0", Kind.NUMBER)])
+    file.write(401, 1, message("d", 401), [Fixed("d", "m0", Kind.NUMBER)])
     file.close()
     content = bytearray(path.read_bytes())
     pages = len(content) // 4096
@@ -221,9 +225,9 @@ def test_after_a_failed_write_a_new_connection_takes_over(tmp_path: Path) -> Non
     for fixed in ([], [Fixed("d", "m0", Kind.NUMBER)]):
         file._writer.close()
         with pytest.raises(JournalUnwritable) as caught:
-            file.write(2, 1, [message("d", 2)], fixed)
+            file.write(2, 1, message("d", 2), fixed)
         assert not caught.value.disk_full
-    file.write(2, 1, [message("d", 2)], [])
+    file.write(2, 1, message("d", 2), [])
     assert numbers(file) == [1, 2]
     assert file._writer.execute("PRAGMA synchronous").fetchone() == (2,)
     file.close()
@@ -233,6 +237,28 @@ def test_a_group_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
     file = fill(tmp_path / "journal.db", 1)
     file._writer.execute("DROP TABLE kind")
     with pytest.raises(JournalUnwritable):
-        file.write(2, 1, [message("d", 2)], [Fixed("d", "m0", Kind.NUMBER)])
+        file.write(2, 1, message("d", 2), [Fixed("d", "m0", Kind.NUMBER)])
     assert numbers(file) == [1]
     file.close()
+
+
+def test_rows_of_the_first_format_are_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    fill(path, 1).close()
+    readings = [Reading("a", "n", 5, 1), Reading("a", "b", 5, True), Reading("b", "t", 6, "x"), Reading("a", "n", 5, 2)]
+    body = zlib.compress(orjson.dumps(list(zip(*readings, strict=True))))
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 1")
+        database.execute("UPDATE row SET body = ?", (body,))
+    database.close()
+    file = JournalFile(path)
+    (row,) = file.read(0, 100)
+    assert repr(list(Readings(row.frames))) == repr(readings)
+    file.write(2, 2, message("d", 2), [])
+    file.close()
+    again = JournalFile(path)
+    assert numbers(again) == [1, 2]
+    again.close()
+    with sqlite3.connect(path) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    database.close()

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from gateway.frames import Readings
 from gateway.journal_file import JournalFile
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +45,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
     file = JournalFile(path)
     opened_in = time.monotonic() - started
     rows = file.read(0, 1 << 60)
-    stored = [reading for row in rows for message in row.messages for reading in message]
+    stored = [reading for row in rows for reading in Readings(row.frames)]
     file.close()
     assert file.set_aside is None
     assert file.damaged_rows == 0

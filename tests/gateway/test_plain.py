@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.channels import TELEMETRY
 from gateway.decode import DEFAULT_LIMITS, Undecodable, decode
+from gateway.frames import Frame, Readings
 from gateway.kinds import Kinds
 from gateway.plain import read_plain
 from gateway.readings import Kind, Reading
@@ -16,8 +17,9 @@ NOW_MS = 1_764_000_000_000
 KNOWN = {"t": Kind.NUMBER, "n": Kind.NUMBER, "ok": Kind.BOOLEAN, "door": Kind.TEXT, 'a"b': Kind.NUMBER}
 
 
-def read(payload: bytes) -> list[Reading] | None:
-    return read_plain(payload, "pump-7", KNOWN, NOW_MS + DEFAULT_LIMITS.ahead_ms, DEFAULT_LIMITS)
+def read(*payloads: bytes) -> list[Reading] | None:
+    frames = read_plain(payloads, "pump-7", KNOWN, NOW_MS + DEFAULT_LIMITS.ahead_ms, DEFAULT_LIMITS)
+    return None if frames is None else list(Readings(frames))
 
 
 def test_a_plain_message_is_read_in_its_order_with_its_types() -> None:
@@ -69,6 +71,54 @@ def test_a_plain_message_is_read_in_its_order_with_its_types() -> None:
 )
 def test_whatever_is_not_plain_is_left_to_decode(payload: bytes) -> None:
     assert read(payload) is None
+
+
+PLAIN = b'{"ts": 1764000000000, "values": {"t": 1}}'
+
+
+def test_messages_with_the_same_metrics_become_one_frame() -> None:
+    payloads = [b'{"ts": %d, "values": {"t": %d, "ok": true}}' % (NOW_MS + each, each) for each in range(3)]
+    other = b'{"ts": 1764000000009, "values": {"ok": false, "t": 7}}'
+    frames = read_plain([*payloads, other], "pump-7", KNOWN, NOW_MS + 10, DEFAULT_LIMITS)
+    assert frames == [
+        Frame("pump-7", ("t", "ok"), [NOW_MS, NOW_MS + 1, NOW_MS + 2], [(0, 1, 2), (True, True, True)]),
+        Frame("pump-7", ("ok", "t"), [NOW_MS + 9], [(False,), (7,)]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        (PLAIN + b"," + PLAIN, b""),
+        (PLAIN + b"," + PLAIN, b'{"x":[{}', b"{}]}"),
+        (b'{"x":[{}', b"{}]}", PLAIN + b"," + PLAIN),
+        (PLAIN, b'{"x":[{}', b"{}]}"),
+        (PLAIN + b",1", PLAIN),
+        (PLAIN, PLAIN + b",1"),
+        (PLAIN[:-1], b'"more":{}}'),
+        (PLAIN, b""),
+        (b"", PLAIN),
+        (PLAIN, b"],["),
+        (PLAIN, b'{"ts": 1764000000000, "values": {"t": "text"}}'),
+        (PLAIN, b'{"ts": 1, "values": {"t": 1}}'),
+        (PLAIN, b"{}"),
+        (PLAIN, b"[" + PLAIN + b"]"),
+    ],
+)
+def test_one_message_that_is_not_plain_leaves_all_to_be_looked_at_one_by_one(payloads: tuple[bytes, ...]) -> None:
+    assert read(*payloads) is None
+
+
+@given(
+    st.lists(st.sampled_from([PLAIN, b'{"ts": 1764000000001, "values": {"t": 2, "ok": true}}']), min_size=1), st.data()
+)
+@settings(max_examples=300, deadline=None)
+def test_no_way_of_cutting_a_document_to_pieces_is_taken_for_messages(whole: list[bytes], data: st.DataObject) -> None:
+    text = b",".join(whole)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=len(whole))))
+    pieces = [text[a:b].strip(b",") for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    if read(*pieces) is not None:
+        assert all(read(piece) is not None for piece in pieces)
 
 
 values = st.one_of(
