@@ -8,7 +8,7 @@ says when the engine may acknowledge it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from broker.packets.properties import Properties
 from broker.reason import ReasonCode
@@ -30,11 +30,10 @@ class ConnectRequest:
     """Who an enhanced authentication (MQTT 5, section 4.12) has proved the client to be; then there is no password."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Publish:
+class Publish(NamedTuple):
     """A message on its way in (`client_id` and `username` of its publisher) or out (both empty).
 
-    Not frozen: one is made per message, and freezing doubles the cost of that.
+    A NamedTuple because one is made per message.
     """
 
     topic: str

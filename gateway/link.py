@@ -6,14 +6,16 @@ suite (tests/gateway/test_link_contract.py) holds for all of them.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from broker.reason import ReasonCode
 
 
-@dataclass(slots=True, kw_only=True)
-class Uplink:
-    """One message from a device. `channel` is the topic below devices/{device_id}/, such as "commands/01J…/status"."""
+class Uplink(NamedTuple):
+    """One message from a device. `channel` is the topic below devices/{device_id}/, such as "commands/01J…/status".
+
+    A NamedTuple because one is made per message.
+    """
 
     device_id: str
     channel: str
