@@ -41,7 +41,7 @@ fuzz: $(DEV_STAMP) ## damaged packets: the codec alone, then two million through
 
 bench-docs: $(DEV_STAMP) ## measure all and write docs/benchmarks.md and its pictures again (forty quiet minutes)
 	sh tests/install_servers.sh
-	$(BIN)/python -m benchmarks broker scaling ingest ingest-scaling --docs
+	$(BIN)/python -m benchmarks broker scaling ingest ingest-scaling stores --docs
 
 docs: $(DEV_STAMP) ## write the generated parts of docs/ again (settings, state diagrams, pictures)
 	$(BIN)/python docs/generate.py

@@ -35,7 +35,7 @@ def main() -> None:
         ingest.run(arguments.rounds, docs=arguments.docs)
     if "stores" in wanted:
         print("\nstores:")
-        stores.run(arguments.rounds)
+        stores.run(arguments.rounds, docs=arguments.docs)
     for name, run in GROWTH.items():
         if name in wanted:
             run(arguments.rounds, docs=arguments.docs)

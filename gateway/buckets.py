@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.readings import Kind, Value, kind_of
-from gateway.store import Aggregate, Query
+from gateway.store import Aggregate, Query, rank_of
 
 Points = dict[str, dict[int, Value]]
 """By metric, the value at each time; a later reading of the same time has replaced the earlier one."""
 
 
 def fits(value: Value, aggregate: Aggregate) -> bool:
-    """Whether a bucket of such values has this aggregate: text and booleans only know last and count."""
-    return aggregate in (Aggregate.LAST, Aggregate.COUNT) or kind_of(value) is Kind.NUMBER
+    """Whether a bucket of such values has this aggregate: text and booleans only know first, last and count."""
+    return aggregate in (Aggregate.FIRST, Aggregate.LAST, Aggregate.COUNT) or kind_of(value) is Kind.NUMBER
 
 
 class Run(NamedTuple):
@@ -37,10 +37,13 @@ def runs(times: Iterable[int], query: Query) -> list[Run]:
     for ts in sorted(times):
         start = query.start_ms + (ts - query.start_ms) // width * width
         stop = min(start + width, query.end_ms)
+        first, end = ts, ts + 1
+        if query.aggregate.percent is not None:  # parts tell nothing of it: all readings of the bucket are needed
+            first, end = start, stop
         if out and start <= out[-1].stop_ms:
-            out[-1] = out[-1]._replace(end_ms=ts + 1, stop_ms=stop)
+            out[-1] = out[-1]._replace(end_ms=end, stop_ms=stop)
         else:
-            out.append(Run(start, ts, ts + 1, stop))
+            out.append(Run(start, first, end, stop))
     return out
 
 
@@ -52,15 +55,23 @@ class Bucket:
     total: float | None = None
     low: float | None = None
     high: float | None = None
+    first_ms: int = 1 << 62
+    first: Value = 0
     last_ms: int = -1
     last: Value = 0
+    numbers: list[float] | None = None
+    """All of them, where a percentile is asked for."""
 
     def add(self, ts_ms: int, value: Value) -> None:
         """One reading."""
         self.count += 1
         if ts_ms >= self.last_ms:
             self.last_ms, self.last = ts_ms, value
+        if ts_ms <= self.first_ms:
+            self.first_ms, self.first = ts_ms, value
         if not isinstance(value, str):
+            if self.numbers is not None:
+                self.numbers.append(value)
             self.total = value if self.total is None else self.total + value
             if self.low is None or value < self.low:
                 self.low = value
@@ -70,7 +81,10 @@ class Bucket:
     def add_part(self, part: Mapping[Aggregate, Value], at_ms: int) -> None:
         """The store's aggregates of a part of the bucket that holds no recent reading; `at_ms` where it begins."""
         for aggregate, value in part.items():
-            if aggregate is Aggregate.LAST:
+            if aggregate is Aggregate.FIRST:
+                if at_ms <= self.first_ms:
+                    self.first_ms, self.first = at_ms, value
+            elif aggregate is Aggregate.LAST:
                 if at_ms >= self.last_ms:
                     self.last_ms, self.last = at_ms, value
             elif isinstance(value, str):
@@ -96,6 +110,10 @@ class Bucket:
             return self.low
         if aggregate is Aggregate.MAX:
             return self.high
+        if aggregate is Aggregate.FIRST:
+            return self.first if self.first_ms < 1 << 62 else None
+        if aggregate.percent is not None:
+            return sorted(self.numbers)[rank_of(self.count, aggregate.percent)] if self.numbers else None
         return self.last if self.last_ms >= 0 else None
 
 

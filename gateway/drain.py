@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainOptions:
-    merge_readings: int = 20_000
-    """Readings in one write, about: stores take thousands at the price of one."""
+    merge_readings: int | None = None
+    """Readings in one write, about; None: as many as the store likes best."""
     linger_s: float = 0.1
     """Between two writes, so that a trickle of messages becomes ten writes a second; queries do not wait for it."""
     retry_base_s: float = 1.0
@@ -280,7 +280,7 @@ class Drain:
 
     async def _next_rows(self) -> tuple[int, Readings]:
         """The next rows' readings, merged, and the number of the last row among them."""
-        limit = self._options.merge_readings
+        limit = self._options.merge_readings or self._store.write_readings
         frames: list[Frame] = []
         seq, size = self._cursor, 0
         while seq < self._journal.last_seq and size < limit:

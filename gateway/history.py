@@ -151,7 +151,10 @@ class History:
 
         def bucket(metric: str, ts: int) -> Bucket:
             start = query.start_ms + (ts - query.start_ms) // width * width
-            return buckets[metric].setdefault(start, Bucket())
+            known = buckets[metric].get(start)
+            if known is None:
+                known = buckets[metric][start] = Bucket(numbers=None if query.aggregate.percent is None else [])
+            return known
 
         for start, stop in ((run.start_ms, run.first_ms), (run.end_ms, run.stop_ms)):
             if start < stop:

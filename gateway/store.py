@@ -12,7 +12,11 @@ from gateway.readings import Reading, Value
 
 
 class Aggregate(StrEnum):
-    """How a bucket's readings become one value. Text and booleans know only `last` and `count`."""
+    """How a bucket's readings become one value. What is no number knows only `first`, `last` and `count`.
+
+    Percentiles are by nearest rank, as InfluxQL has them: of the sorted values the one at place
+    floor(count * p / 100 + 0.5), at least the first; always one that was measured.
+    """
 
     MEAN = "mean"
     MIN = "min"
@@ -20,6 +24,19 @@ class Aggregate(StrEnum):
     SUM = "sum"
     COUNT = "count"
     LAST = "last"
+    FIRST = "first"
+    P50 = "p50"
+    P95 = "p95"
+
+    @property
+    def percent(self) -> int | None:
+        """Of a percentile."""
+        return int(self[1:]) if self in (Aggregate.P50, Aggregate.P95) else None
+
+
+def rank_of(count: int, percent: int) -> int:
+    """The place, from 0, of a percentile among `count` sorted values."""
+    return max(1, (2 * count * percent + 100) // 200) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +75,15 @@ class StoreStats:
 
     kind: str
     points: int | None = None
+    loose_points: int | None = None
+    """Those of them that are not compressed yet."""
     size_bytes: int | None = None
+    limit_bytes: int | None = None
     oldest_ms: int | None = None
+    dropped_days: int = 0
+    """Deleted before their retention ended, to keep within the limit; since the start."""
+    damaged_chunks: int = 0
+    """Met by queries that could not read them; since the start."""
 
 
 class StoreError(Exception):
@@ -81,6 +105,8 @@ class StoreRejected(StoreError):
 class Store(Protocol):
     """A time-series store. Writing the same reading twice changes nothing; a later value for a point replaces it."""
 
+    write_readings: int
+    """How many readings one write should bring, about: stores take thousands at the price of one."""
     visible_after_s: float
     """How long after a write a query may still miss it; 0 where reads see every finished write."""
 

@@ -23,4 +23,10 @@ def open_store(settings: Settings) -> Store:
         )
     if store.kind == "victoriametrics" and store.url:
         return VictoriaStore(VictoriaOptions(url=store.url, token=token))
-    return EmbeddedStore(EmbeddedOptions(directory=settings.data_dir / "readings", retention_days=store.retention_days))
+    return EmbeddedStore(
+        EmbeddedOptions(
+            directory=settings.data_dir / "readings",
+            retention_days=store.retention_days,
+            limit_bytes=None if store.limit_mib is None else store.limit_mib * 1024 * 1024,
+        )
+    )

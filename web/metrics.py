@@ -139,6 +139,13 @@ def _of_store(store: StoreStats) -> Iterator[Metric]:
         yield _gauge("mooring_store_points", "Points in the store", store.points)
     if store.size_bytes is not None:
         yield _gauge("mooring_store_bytes", "Size of the store", store.size_bytes)
+    if store.loose_points is not None:
+        yield _gauge(
+            "mooring_store_loose_points", "Points in the store that are not compressed yet", store.loose_points
+        )
+        yield _counter("mooring_store_dropped_days_total", "Days deleted to keep within its limit", store.dropped_days)
+    if store.damaged_chunks:
+        yield _counter("mooring_store_damaged_chunks_total", "Chunks found that cannot be read", store.damaged_chunks)
 
 
 Values = float | Mapping[tuple[str], float]

@@ -1,16 +1,19 @@
 """The store that needs nothing installed: SQLite, one file a day, in the gateway's own process.
 
 Writes go through one thread, reads through two others with connections of their own, so a long query holds up
-neither writes nor the event loop. What `write` returned from is on disk and in every later answer. Readings older
-than the retention are forgotten: a day's file is deleted once its whole day is, and what arrives older than that is
-taken and forgotten at once. A damaged file is set aside under another name and the day goes on in a new one.
+neither writes nor the event loop. What `write` returned from is on disk and in every later answer. Between writes that
+thread seals what lies loose into compressed chunks, a slice of work at a time; a day that is over is sealed whole.
 
-day_file.py holds the SQL; this module decides which days, in which thread, and what an error means.
+Readings older than their retention are forgotten: a day's file is deleted once nothing in it is kept, and what arrives
+older than that is taken and forgotten at once. Past `limit_bytes` the oldest day goes first. A damaged file is set
+aside under another name and the day goes on in a new one; a damaged chunk costs that chunk.
+
+day_file.py and its neighbours hold the SQL, days.py decides which days; this module in which thread, and what an error
+means.
 """
 
 import asyncio
 import logging
-import re
 import sqlite3
 import threading
 import time
@@ -19,26 +22,26 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from gateway.frames import Readings, frames_of
 from gateway.readings import Reading, Value
 from gateway.store import Query, Series, StoreStats, StoreUnavailable
-from gateway.stores.buckets import Buckets
-from gateway.stores.day_file import DAY_MS, DayReader, DayWriter
+from gateway.stores.chunk import Column
+from gateway.stores.day_file import DAY_MS
+from gateway.stores.day_reader import DayReader
+from gateway.stores.days import Days, Retention, is_damage, mark_of
+from gateway.stores.folding import Piece, folded, raw, rollup_for
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 READER_THREADS = 2
-OPEN_WRITERS = 4  # today, yesterday's stragglers, tomorrow's fast clocks, one to spare
 OPEN_READERS = 32  # a thread: a month of days; each holds three to four file descriptors
 STATS_AGE_S = 30.0
-COUNT_LIMIT_BYTES = 512 * 2**20  # counting reads the file: 0.2 to 0.4 s at this size; larger ones are not counted
-_FILE_NAME = re.compile(r"\d{4}-\d\d-\d\d\.db")
-_EPOCH = date(1970, 1, 1).toordinal()
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+HOUSEKEEPING_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,25 +50,56 @@ class EmbeddedOptions:
 
     directory: Path
     retention_days: int = 30
+    limit_bytes: int | None = None
+    """Of all files together; None: no limit. Past it the oldest day is deleted, never today's."""
     synchronous: Literal["full", "normal"] = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong: in which file, of which series ("device metric"; "": of the file itself), and what."""
+
+    file: str
+    series: str
+    problem: str
+
+
+Progress = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
+
+
+def _nobody(done: int, total: int) -> None: ...
 
 
 class EmbeddedStore:
     """Readings in SQLite files of one UTC day each."""
 
+    write_readings = 100_000  # the more of one series come together, the less each costs
     visible_after_s = 0.0
 
-    def __init__(self, options: EmbeddedOptions, *, now_ms: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        options: EmbeddedOptions,
+        *,
+        now_ms: Callable[[], int] | None = None,
+        retention_of: Callable[[str], int | None] | None = None,
+    ) -> None:
+        """`retention_of` says for how many days a device's readings are kept; None: for `options.retention_days`."""
         self._options = options
-        self._now_ms = now_ms or _wall_clock_ms
-        self._days: dict[int, int] = {}  # day -> generation of its file; replaced, never changed: readers look at it
-        self._writers: OrderedDict[int, DayWriter] = OrderedDict()
-        self._swept_on = -1
-        self._lock: sqlite3.Connection | None = None
+        self._days = Days(
+            options.directory,
+            Retention(options.retention_days, retention_of, now_ms or _wall_clock_ms),
+            synchronous=options.synchronous,
+            limit_bytes=options.limit_bytes,
+        )
+        self.damaged_chunks = 0
+        """Found by queries, and left out of answers."""
+        self._sealing: asyncio.Future[bool] | None = None
+        self._housekeeping: asyncio.Task[None] | None = None
         self._write_thread: ThreadPoolExecutor | None = None
         self._read_threads: ThreadPoolExecutor | None = None
-        self._readers = _Readers(self._path)
-        self._counts: dict[int, tuple[object, int]] = {}
+        self._readers = _Readers(self._days.path, self._chunk_damaged)
+        self._counts: dict[int, tuple[object, tuple[int, int]]] = {}
         self._stats: tuple[float, StoreStats] | None = None
 
     async def open(self) -> None:
@@ -73,41 +107,94 @@ class EmbeddedStore:
         self._write_thread = ThreadPoolExecutor(1, "store-writer")
         self._read_threads = ThreadPoolExecutor(READER_THREADS, "store-reader")
         try:
-            await self._in(self._write_thread, self._open)
+            await self._writing(self._days.open)
         except BaseException:
             await self.close()
             raise
+        self._housekeeping = asyncio.create_task(self._keep_house(), name="store housekeeping")
 
     async def close(self) -> None:
         """Finish what is under way and let go of the files."""
+        task, self._housekeeping = self._housekeeping, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         writer, readers = self._write_thread, self._read_threads
         self._write_thread = self._read_threads = None
         if writer is not None and readers is not None:
             await asyncio.to_thread(readers.shutdown)
-            await self._in(writer, self._close)
+            self._readers.close()
+            await self._in(writer, self._days.close)
             await asyncio.to_thread(writer.shutdown)
 
     async def write(self, readings: Sequence[Reading]) -> None:
         """One commit a day touched (mostly one)."""
-        await self._in(self._write_thread, self._write, readings)
+        frames = readings.frames if isinstance(readings, Readings) else frames_of(readings)
+        await self._writing(self._days.write, frames)
+        self._seal_some()
 
     async def query(self, query: Query) -> dict[str, Series]:
-        answer = self._raw if query.width_ms is None else self._buckets
-        return await self._read(lambda: answer(query))
+        return await self._reading(self._answer, query)
 
     async def latest(self, device_id: str) -> dict[str, tuple[int, Value]]:
-        return await self._read(lambda: self._latest(device_id))
+        return await self._reading(self._latest, device_id)
 
     async def delete_device(self, device_id: str) -> None:
-        await self._in(self._write_thread, self._delete_device, device_id)
+        await self._writing(self._days.delete_device, device_id)
 
     async def stats(self) -> StoreStats:
         """At most 30 s old."""
         if self._stats is None or time.monotonic() - self._stats[0] > STATS_AGE_S:
-            self._stats = (time.monotonic(), await self._read(self._take_stats))
+            self._stats = (time.monotonic(), await self._reading(self._take_stats))
         return self._stats[1]
 
+    async def devices(self) -> list[str]:
+        """Devices that have readings, in order."""
+        return await self._reading(self._devices)
+
+    async def verify(self, progress: Progress = _nobody) -> list[Finding]:
+        """Decode and check everything; what is wrong, by file and series. Progress counts days, here and below."""
+        findings: list[Finding] = []
+        days = self._days.kept()
+        for done, day in enumerate(days):
+            progress(done, len(days))
+            findings += await self._reading(self._verify, day)
+        progress(len(days), len(days))
+        return findings
+
+    async def compact(self, progress: Progress = _nobody) -> None:
+        """Seal all that lies loose, today's too, and give free space back."""
+        days = self._days.kept()
+        for done, day in enumerate(days):
+            progress(done, len(days))
+            await self._seal_whole(day)
+        progress(len(days), len(days))
+        self._stats = None
+
+    async def backup(self, directory: Path, progress: Progress = _nobody) -> None:
+        """Copy all files, each as of one moment, into a directory that is empty or not there; while writes go on.
+
+        Raises FileExistsError, or StoreUnavailable where the disk is full.
+        """
+        await asyncio.to_thread(_make_empty, directory)
+        days = self._days.kept()
+        for done, day in enumerate(days):
+            progress(done, len(days))
+            await self._writing(self._days.copy, day, directory)
+        progress(len(days), len(days))
+
     # -- threads and errors
+
+    async def _writing(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await self._in(self._write_thread, work, *arguments)
+
+    async def _reading(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run a query; files it finds damaged are set aside, and it is run again without them."""
+        while True:
+            try:
+                return await self._in(self._read_threads, work, *arguments)
+            except _DamagedFileError as damaged:
+                await self._writing(self._days.set_aside, damaged.day, damaged.generation, damaged.reason)
 
     async def _in(self, executor: Executor | None, work: Callable[..., T], *arguments: Any) -> T:
         if executor is None:
@@ -117,220 +204,121 @@ class EmbeddedStore:
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._options.directory}: {error}") from error
 
-    async def _read(self, work: Callable[[], T]) -> T:
-        """Run a query; files it finds damaged are set aside, and it is run again without them."""
+    def _seal_some(self) -> None:
+        """Have a slice of sealing done after what the writer's thread has to do, and another, until nothing is ripe."""
+        if self._sealing is None and self._write_thread is not None:
+            loop = asyncio.get_running_loop()
+            self._sealing = loop.run_in_executor(self._write_thread, self._days.seal_some)
+            self._sealing.add_done_callback(self._some_sealed)
+
+    def _some_sealed(self, job: "asyncio.Future[bool]") -> None:
+        self._sealing = None
+        if job.cancelled():
+            return
+        error = job.exception()
+        if error is not None:
+            logger.warning("%s: what lies loose could not be sealed, later again: %s", self._options.directory, error)
+        elif job.result():
+            self._seal_some()
+
+    async def _keep_house(self) -> None:
+        """Once a minute: forget what is past its retention, keep within the limit, seal days that are over."""
         while True:
             try:
-                return await self._in(self._read_threads, work)
-            except _DamagedFileError as damaged:
-                await self._in(self._write_thread, self._set_aside, damaged.day, damaged.generation, damaged.reason)
+                await self._writing(self._days.sweep)
+                await self._writing(self._days.keep_within_limit)
+                for day in self._days.days_over():
+                    await self._seal_whole(day)
+            except StoreUnavailable as error:
+                logger.warning("the store's housekeeping failed, later again: %s", error)
+            await asyncio.sleep(HOUSEKEEPING_S)
 
-    # -- in the writer thread
-
-    def _open(self) -> None:
-        directory = self._options.directory
-        directory.mkdir(parents=True, exist_ok=True)
-        self._lock = sqlite3.connect(directory / "lock", timeout=0, isolation_level=None, check_same_thread=False)
-        try:
-            self._lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise StoreUnavailable(f"{directory} is in use by another process") from error
-        names = (path.stem for path in directory.iterdir() if _FILE_NAME.fullmatch(path.name))
-        self._days = {date.fromisoformat(name).toordinal() - _EPOCH: 0 for name in names}
-        self._sweep()
-
-    def _close(self) -> None:
-        self._readers.close()
-        while self._writers:
-            self._writers.popitem()[1].close()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-
-    def _write(self, readings: Sequence[Reading]) -> None:
-        self._sweep()
-        oldest = self._oldest_day()
-        by_day: dict[int, list[Reading]] = {}
-        expired = 0
-        for reading in readings:
-            day = reading.ts_ms // DAY_MS
-            if day < oldest:
-                expired += 1
-            elif day in by_day:
-                by_day[day].append(reading)
-            else:
-                by_day[day] = [reading]
-        if expired:
-            logger.debug("%d readings older than %d days forgotten", expired, self._options.retention_days)
-        for day, rows in sorted(by_day.items()):
-            self._on_day(day, lambda writer, rows=rows: writer.write(rows))  # type: ignore[misc]
-
-    def _delete_device(self, device_id: str) -> None:
-        for day in sorted(self._days):
-            self._on_day(day, lambda writer: writer.delete_device(device_id))
-
-    def _on_day(self, day: int, work: Callable[[DayWriter], None]) -> None:
-        try:
-            work(self._writer(day))
-        except sqlite3.Error as error:
-            self._forget_writer(day)  # an I/O error may have left it unusable; the next try opens it again
-            if not _is_damage(error):
-                raise
-            self._set_aside(day, self._days.get(day, 0), str(error))
-            work(self._writer(day))
-
-    def _writer(self, day: int) -> DayWriter:
-        writer = self._writers.get(day)
-        if writer is None:
-            while len(self._writers) >= OPEN_WRITERS:
-                self._writers.popitem(last=False)[1].close()
-            writer = self._writers[day] = DayWriter(self._path(day), self._options.synchronous)
-            if day not in self._days:
-                self._days = {**self._days, day: 0}
-        self._writers.move_to_end(day)
-        return writer
-
-    def _forget_writer(self, day: int) -> None:
-        writer = self._writers.pop(day, None)
-        if writer is not None:
-            try:
-                writer.close()
-            except sqlite3.Error as error:
-                logger.debug("%s: closing: %s", self._path(day), error)
-
-    def _set_aside(self, day: int, generation: int, reason: str) -> None:
-        if self._days.get(day, generation) != generation:
-            return  # somebody else met the damage first
-        self._forget_writer(day)
-        path = self._path(day)
-        aside = path.with_name(f"{path.name}.damaged-{time.time_ns() // 1_000_000}")
-        for suffix in ("", "-wal", "-shm"):
-            piece = path.with_name(path.name + suffix)
-            if piece.exists():
-                piece.rename(aside.with_name(aside.name + suffix))
-        self._days = {**self._days, day: generation + 1}
-        # an empty file again, so that readers find one
-        self._writer(day)
-        logger.error(
-            "%s is damaged (%s): set aside as %s, readings of that day are missing from answers. "
-            "`sqlite3 %s .recover` may bring them back",
-            path,
-            reason,
-            aside.name,
-            aside.name,
-        )
-
-    def _sweep(self) -> None:
-        """Delete days past retention; once a day."""
-        oldest = self._oldest_day()
-        if oldest == self._swept_on:
-            return
-        gone = [day for day in self._days if day < oldest]
-        self._days = {day: generation for day, generation in self._days.items() if day >= oldest}
-        for day in gone:
-            self._forget_writer(day)
-            path = self._path(day)
-            for suffix in ("-wal", "-shm", ""):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            logger.info("%s: deleted, older than %d days", path.name, self._options.retention_days)
-        self._swept_on = oldest
+    async def _seal_whole(self, day: int) -> None:
+        """Slice by slice: what is to be written goes in between."""
+        more = True
+        while more:
+            more = await self._writing(self._days.seal_whole, day)
 
     # -- in reader threads
 
-    def _raw(self, query: Query) -> dict[str, Series]:
-        found: dict[str, list[tuple[int, Value]]] = {}  # newest first
-        for day in reversed(self._days_of(query)):
+    def _answer(self, query: Query) -> dict[str, Series]:
+        found: dict[str, list[Piece]] = {}  # in order of time
+        rollup = rollup_for(query)
+        first, last = query.start_ms // DAY_MS, (query.end_ms - 1) // DAY_MS
+        for day in reversed(self._days.kept(query.device_id)):
+            if not first <= day <= last:
+                continue
             with self._reader(day) as reader:
-                for metric, sid in reader.series(query.device_id, query.metrics).items():
-                    points = found.setdefault(metric, [])
-                    if len(points) < query.limit:
-                        points += reader.raw(sid, query.start_ms, query.end_ms, query.limit - len(points))
-        return {
-            metric: Series(t=[ts for ts, _ in reversed(points)], v=[value for _, value in reversed(points)])
-            for metric, points in found.items()
-            if points
-        }
-
-    def _buckets(self, query: Query) -> dict[str, Series]:
-        width_ms = query.width_ms
-        assert width_ms is not None  # noqa: S101 # query() chose by it
-        found: dict[str, Buckets] = {}
-        for day in self._days_of(query):
-            with self._reader(day) as reader:
-                for metric, sid in reader.series(query.device_id, query.metrics).items():
-                    parts = reader.parts(
-                        sid,
-                        query.aggregate,
-                        query.start_ms,
-                        query.end_ms,
-                        origin_ms=query.start_ms,
-                        width_ms=width_ms,
-                    )
-                    if parts and metric not in found:
-                        found[metric] = Buckets(query.aggregate, query.start_ms, width_ms)
-                    for part in parts:
-                        found[metric].add(*part)
-        return {metric: buckets.series() for metric, buckets in found.items()}
+                pieces = reader.pieces(query.device_id, query.metrics, query.start_ms, query.end_ms, rollup=rollup)
+            for metric, some in pieces.items():
+                known = found.setdefault(metric, [])
+                if query.buckets is not None or _readings(known) < query.limit:
+                    known[:0] = some
+        answers: dict[str, Series] = {}
+        for metric, some in found.items():
+            series = raw(some, query.limit) if query.buckets is None else folded(some, query)
+            if series is not None and series.t:
+                answers[metric] = series
+        return answers
 
     def _latest(self, device_id: str) -> dict[str, tuple[int, Value]]:
         found: dict[str, tuple[int, Value]] = {}
-        for day in reversed(self._kept_days()):
+        for day in reversed(self._days.kept(device_id)):
             with self._reader(day) as reader:
-                # a seek a series; days before may hold a metric that has gone silent since
+                # days before may hold a metric that has gone silent since
                 found = {**reader.latest(device_id), **found}
         return found
 
+    def _devices(self) -> list[str]:
+        found: set[str] = set()
+        for day in self._days.kept():
+            with self._reader(day) as reader:
+                found.update(reader.devices())
+        return sorted(found)
+
+    def _verify(self, day: int) -> list[Finding]:
+        name = self._days.path(day).name
+        with self._reader(day) as reader:
+            return [Finding(name, series, problem) for series, problem in reader.problems()]
+
     def _take_stats(self) -> StoreStats:
-        points: int | None = 0
-        size_bytes = 0
-        for day in sorted(self._days):
-            path = self._path(day)
-            marks = [_mark(path.with_name(path.name + suffix)) for suffix in ("", "-wal")]
-            size = sum(mark[0] for mark in marks)
-            size_bytes += size
+        days = self._days.kept()
+        loose = sealed = size_bytes = 0
+        for day in days:
+            marks = [mark_of(path) for path in self._days.pieces(day)]
+            size_bytes += sum(size for size, _ in marks)
             known = self._counts.get(day)
             if known is None or known[0] != marks:
-                if size > COUNT_LIMIT_BYTES:
-                    points = None
-                    continue
                 with self._reader(day) as reader:
-                    known = self._counts[day] = (marks, reader.count())
-            points = None if points is None else points + known[1]
-        self._counts = {day: known for day, known in self._counts.items() if day in self._days}
-        oldest = min(self._days, default=None)
+                    known = self._counts[day] = (marks, reader.counts())
+            loose += known[1][0]
+            sealed += known[1][1]
+        self._counts = {day: known for day, known in self._counts.items() if day in days}
         return StoreStats(
             kind="embedded",
-            points=points,
+            points=loose + sealed,
+            loose_points=loose,
             size_bytes=size_bytes,
-            oldest_ms=None if oldest is None else oldest * DAY_MS,
+            limit_bytes=self._options.limit_bytes,
+            oldest_ms=days[0] * DAY_MS if days else None,
+            dropped_days=self._days.dropped,
+            damaged_chunks=self.damaged_chunks,
         )
+
+    def _chunk_damaged(self, day: int, series: str, problem: str) -> None:
+        self.damaged_chunks += 1
+        words = "%s: a chunk of %s cannot be read and is missing from answers (%s); `mooring store verify` finds all"
+        logger.error(words, self._days.path(day).name, series, problem)
 
     @contextmanager
     def _reader(self, day: int) -> Iterator[DayReader]:
-        generation = self._days.get(day, 0)
+        generation = self._days.generation(day)
         try:
             yield self._readers.get(day, generation)
         except sqlite3.Error as error:
-            if _is_damage(error):
+            if is_damage(error):
                 raise _DamagedFileError(day, generation, str(error)) from error
             raise
-
-    # -- days
-
-    def _days_of(self, query: Query) -> list[int]:
-        first, last = query.start_ms // DAY_MS, (query.end_ms - 1) // DAY_MS
-        return [day for day in self._kept_days() if first <= day <= last]
-
-    def _kept_days(self) -> list[int]:
-        """In order; without those past retention, whether their files are gone yet or not."""
-        oldest = self._oldest_day()
-        return sorted(day for day in self._days if day >= oldest)
-
-    def _oldest_day(self) -> int:
-        return self._now_ms() // DAY_MS - self._options.retention_days
-
-    def _path(self, day: int) -> Path:
-        return self._options.directory / f"{date.fromordinal(day + _EPOCH).isoformat()}.db"
 
 
 class _DamagedFileError(Exception):
@@ -346,8 +334,9 @@ class _DamagedFileError(Exception):
 class _Readers:
     """Open reading connections, a few for each reader thread."""
 
-    def __init__(self, path: Callable[[int], Path]) -> None:
+    def __init__(self, path: Callable[[int], Path], damaged: Callable[[int, str, str], None]) -> None:
         self._path = path
+        self._damaged = damaged
         self._own = threading.local()
         self._all: list[OrderedDict[int, tuple[int, DayReader]]] = []
 
@@ -364,7 +353,7 @@ class _Readers:
         if known is None:
             while len(mine) >= OPEN_READERS:
                 mine.popitem(last=False)[1][1].close()
-            known = mine[day] = (generation, DayReader(self._path(day)))
+            known = mine[day] = (generation, DayReader(self._path(day), partial(self._damaged, day)))
         mine.move_to_end(day)
         return known[1]
 
@@ -377,17 +366,14 @@ class _Readers:
         self._own = threading.local()
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _DAMAGED
+def _readings(pieces: Sequence[Piece]) -> int:
+    return sum(len(piece.times) for piece in pieces if isinstance(piece, Column))
 
 
-def _mark(path: Path) -> tuple[int, int]:
-    """Size and time of change, to see that a file is as it was."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return (0, 0)
-    return (status.st_size, status.st_mtime_ns)
+def _make_empty(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise FileExistsError(f"{directory} is not empty")
 
 
 def _wall_clock_ms() -> int:

@@ -43,6 +43,7 @@ class InfluxOptions:
 class InfluxStore:
     """An InfluxDB server."""
 
+    write_readings = 20_000
     visible_after_s = 0.0  # a write is answered once queries see it
 
     def __init__(self, options: InfluxOptions) -> None:

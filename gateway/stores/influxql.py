@@ -31,7 +31,9 @@ def select(query: Query) -> str:
         what, measurements = identifier("value"), _ALL
         tail = f"GROUP BY {identifier('metric')} ORDER BY time DESC LIMIT {query.limit}"
     else:
-        what = f"{query.aggregate.value}({identifier('value')})"
+        percent = query.aggregate.percent
+        function, more = (query.aggregate.value, "") if percent is None else ("percentile", f", {percent}")
+        what = f"{function}({identifier('value')}{more})"
         measurements = _ALL if query.aggregate in ANY_KIND else (NUMBER,)
         # the second argument moves the buckets, so that the first begins at start_ms and not at a multiple of the width
         offset_ms = query.start_ms % width_ms

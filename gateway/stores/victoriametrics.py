@@ -49,6 +49,7 @@ class VictoriaOptions:
 class VictoriaStore:
     """A VictoriaMetrics server, single node (or vmauth in front of a cluster's paths)."""
 
+    write_readings = 20_000
     visible_after_s = 15.0  # measured: 1.0 s for a known series, 2 s for a new one, 10 s if it was asked for before
 
     def __init__(self, options: VictoriaOptions) -> None:

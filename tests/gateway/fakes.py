@@ -1,6 +1,7 @@
 """Parts of the gateway that live in memory, for its tests: a store, a link, a fleet, a clock that is moved."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,6 +33,8 @@ class Clock:
 
 class MemoryStore:
     """A store in memory. `fail` is asked before each write and may raise; what is young is not seen by queries."""
+
+    write_readings = 20_000
 
     def __init__(self, clock: Clock | None = None, visible_after_s: float = 0.0) -> None:
         self.visible_after_s = visible_after_s
@@ -90,7 +93,7 @@ def bucketed(points: list[tuple[int, Value]], query: Query) -> Series:
     width = query.width_ms or 1
     cells: dict[int, list[Value]] = {}
     for ts, value in points:
-        if isinstance(value, bool | str) and query.aggregate not in (Aggregate.LAST, Aggregate.COUNT):
+        if isinstance(value, bool | str) and query.aggregate not in (Aggregate.FIRST, Aggregate.LAST, Aggregate.COUNT):
             continue
         cells.setdefault(query.start_ms + (ts - query.start_ms) // width * width, []).append(value)
     of: dict[Aggregate, Callable[[list], Value]] = {
@@ -99,7 +102,10 @@ def bucketed(points: list[tuple[int, Value]], query: Query) -> Series:
         Aggregate.MAX: max,
         Aggregate.SUM: sum,
         Aggregate.COUNT: len,
+        Aggregate.FIRST: lambda values: values[0],
         Aggregate.LAST: lambda values: values[-1],
+        Aggregate.P50: lambda values: sorted(values)[max(0, math.floor(len(values) * 0.5 + 0.5) - 1)],
+        Aggregate.P95: lambda values: sorted(values)[max(0, math.floor(len(values) * 0.95 + 0.5) - 1)],
     }
     return Series(sorted(cells), [of[query.aggregate](cells[start]) for start in sorted(cells)])
 

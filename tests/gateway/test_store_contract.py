@@ -255,7 +255,10 @@ async def test_buckets_hold_exact_aggregates(bench: Bench, aggregate: Aggregate,
         Aggregate.MAX: max,
         Aggregate.SUM: sum,
         Aggregate.COUNT: len,
+        Aggregate.FIRST: lambda values: values[0],
         Aggregate.LAST: lambda values: values[-1],
+        Aggregate.P50: lambda values: sorted(values)[max(0, math.floor(len(values) * 0.5 + 0.5) - 1)],
+        Aggregate.P95: lambda values: sorted(values)[max(0, math.floor(len(values) * 0.95 + 0.5) - 1)],
     }[aggregate]
     assert series.t == list(expected)
     if aggregate is Aggregate.MEAN:  # summed in another order than here
@@ -270,7 +273,7 @@ async def test_empty_buckets_are_left_out(bench: Bench) -> None:
     assert await bench.raw(**options) == [(0, 3), (50_000, 3)]
 
 
-async def test_text_and_booleans_know_last_and_count_only(bench: Bench) -> None:
+async def test_text_and_booleans_know_first_last_and_count_only(bench: Bench) -> None:
     await bench.put("state", [(0, "a"), (1, "b"), (2_000, "c"), (2_001, "a")])
     await bench.put("ok", [(0, True), (1, False), (2_000, True)])
     await bench.put("m", [(0, 1)])
@@ -279,9 +282,11 @@ async def test_text_and_booleans_know_last_and_count_only(bench: Bench) -> None:
     assert (last["state"].t, last["state"].v) == ([BASE, BASE + 2_000], ["b", "a"])
     assert last["ok"].v == [False, True]
     assert isinstance(last["ok"].v[0], bool)
+    first = await bench.store.query(a_query(aggregate=Aggregate.FIRST, **options))
+    assert (first["state"].v, first["ok"].v, first["m"].v) == (["a", "c"], [True, True], [1])
     counts = await bench.store.query(a_query(aggregate=Aggregate.COUNT, **options))
     assert {metric: series.v for metric, series in counts.items()} == {"state": [2, 2], "ok": [2, 1], "m": [1]}
-    for aggregate in (Aggregate.MEAN, Aggregate.MIN, Aggregate.MAX, Aggregate.SUM):
+    for aggregate in set(Aggregate) - {Aggregate.FIRST, Aggregate.LAST, Aggregate.COUNT}:
         assert list(await bench.store.query(a_query(aggregate=aggregate, **options))) == ["m"]
 
 

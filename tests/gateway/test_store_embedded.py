@@ -1,5 +1,6 @@
 """What only the embedded store promises: files a day, retention, damage, one process, kill -9, exact types."""
 
+import asyncio
 import logging
 import math
 import os
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -20,11 +22,16 @@ from hypothesis import strategies as st
 from gateway.readings import Reading, Value
 from gateway.store import Aggregate, Query, StoreError, StoreRejected, StoreUnavailable
 from gateway.stores import EmbeddedOptions, EmbeddedStore
-from gateway.stores.day_file import DAY_MS, DayReader, DayWriter
-from gateway.stores.embedded import OPEN_READERS, OPEN_WRITERS, READER_THREADS
+from gateway.stores.day_file import DAY_MS
+from gateway.stores.day_reader import DayReader
+from gateway.stores.day_writer import DayWriter
+from gateway.stores.days import OPEN_WRITERS
+from gateway.stores.embedded import OPEN_READERS, READER_THREADS
+from gateway.stores.folding import raw
 
 DAY = 19_675
 NOON = DAY * DAY_MS + DAY_MS // 2
+DAY_NAME_3 = f"{date.fromordinal(date(1970, 1, 1).toordinal() + DAY - 3)}.db"
 EVER = {"start_ms": 0, "end_ms": 2**45}
 
 
@@ -196,7 +203,7 @@ async def test_a_directory_that_cannot_be_made_is_a_store_error(tmp_path: Path) 
 
 async def test_a_full_disk_is_unavailable_and_heals(store: EmbeddedStore, tmp_path: Path) -> None:
     await store.write([Reading("d", "m", NOON, 1)])
-    writer = store._writers[DAY]
+    writer = store._days._writers[DAY]
     pages = writer._connection.execute("PRAGMA page_count").fetchone()[0]
     writer._connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own "database or disk is full"
     with pytest.raises(StoreUnavailable, match="full"):
@@ -245,12 +252,14 @@ def test_every_value_comes_back_the_same_and_of_the_same_type(written: list[Valu
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "day.db"
         writer = DayWriter(path, "normal")
-        writer.write([Reading("d", "m", n, value) for n, value in enumerate(written)])
+        writer.write({("d", "m"): (list(range(len(written))), written)})
         reader = DayReader(path)
-        read = reader.raw(1, 0, 10**6, 100)
-        assert [(value, type(value)) for _, value in reversed(read)] == [(value, type(value)) for value in written]
-        latest = reader.latest("d")["m"]
-        assert latest == (len(written) - 1, written[-1])
+        for _ in ("loose", "sealed"):
+            read = raw(reader.pieces("d", ("m",), 0, 10**6)["m"], 100)
+            assert list(map(repr, read.v)) == list(map(repr, written))  # 1 is not 1.0, -0.0 is not 0.0
+            assert reader.latest("d")["m"] == (len(written) - 1, written[-1])
+            writer.seal(writer.unsealed())
+            assert writer.loose == {}
         reader.close()
         writer.close()
 
@@ -264,11 +273,161 @@ def test_a_file_of_a_later_program_is_left_alone(tmp_path: Path) -> None:
         DayWriter(path, "full")
 
 
+async def test_a_device_may_have_a_retention_of_its_own(tmp_path: Path, clock: Clock) -> None:
+    days_of = {"short": 1, "long": 10}
+    options = EmbeddedOptions(directory=tmp_path / "readings", retention_days=3)
+    store = EmbeddedStore(options, now_ms=clock, retention_of=days_of.get)
+    await store.open()
+    for device in ("short", "usual", "long"):
+        await store.write([Reading(device, "m", NOON - n * DAY_MS, n) for n in range(6)])
+    assert await values(store, "short") == [1, 0]
+    assert await values(store, "usual") == [3, 2, 1, 0]
+    assert await values(store, "long") == [5, 4, 3, 2, 1, 0]
+    assert len(files(tmp_path)) == 6
+    clock.ms += 4 * DAY_MS
+    await store.write([Reading("usual", "m", clock.ms, -1)])
+    assert (await values(store, "short"), await values(store, "usual")) == ([], [-1])
+    assert await values(store, "long") == [5, 4, 3, 2, 1, 0]
+    assert await store.devices() == ["long", "usual"]
+    days_of["long"] = 2
+    clock.ms += DAY_MS
+    await store.write([Reading("usual", "m", clock.ms, -2)])
+    assert await store.devices() == ["usual"]
+    assert await values(store, "usual") == [-1, -2]
+    assert len(files(tmp_path)) == 2
+    await store.close()
+
+
+async def test_over_the_limit_the_oldest_day_goes_first_and_says_so(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = EmbeddedOptions(directory=tmp_path / "readings", limit_bytes=300_000)
+    store = EmbeddedStore(options, now_ms=clock)
+    await store.open()
+    noise = os.urandom(40_000).hex()
+    for day in (3, 2, 1):
+        await store.write([Reading("d", "m", NOON - day * DAY_MS, noise)])
+    await store._writing(store._days.keep_within_limit)
+    assert len(files(tmp_path)) < 3
+    assert f"{DAY_NAME_3}: deleted before its retention ended" in caplog.text
+    assert (await store.stats()).dropped_days == 3 - len(files(tmp_path))
+    for n in range(5):
+        await store.write([Reading("d", "m", NOON + n, noise)])
+    await store._writing(store._days.keep_within_limit)
+    assert len(files(tmp_path)) == 1  # today's never goes
+    with pytest.raises(StoreUnavailable, match=r"today's readings alone .* store\.limit_mib"):
+        await store.write([Reading("d", "m", NOON, 1)])
+    assert len(await values(store)) == 5
+    await store.close()
+
+
+async def test_a_damaged_chunk_costs_itself_alone_and_is_found(
+    store: EmbeddedStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.write([Reading(device, "m", NOON + n, n) for device in "de" for n in range(9)])
+    await store.compact()
+    assert await store.verify() == []
+    name = files(tmp_path)[0]
+    with sqlite3.connect(tmp_path / "readings" / name) as database:
+        database.execute("UPDATE chunk SET body = x'01AABBCC' WHERE sid = 1")
+    database.close()
+    await store.write([Reading("d", "m", NOON + 4, -4), Reading("d", "m", NOON + 100, -100)])
+    assert await values(store) == [-4, -100]
+    assert await values(store, "e") == list(range(9))
+    assert store.damaged_chunks == 1
+    assert "a chunk of d m from" in caplog.text
+    assert (await store.latest("d"))["m"] == (NOON + 100, -100)
+    (finding,) = await store.verify()
+    assert (finding.file, finding.series) == (name, "d m")
+    assert "cannot be read" in finding.problem
+    await store.compact()  # neither fails nor loses what lies over it
+    assert await values(store) == [-4, -100]
+    await store.close()
+
+
+async def test_a_backup_is_whole_while_writing_goes_on(store: EmbeddedStore, tmp_path: Path, clock: Clock) -> None:
+    await store.write([Reading("d", "m", NOON - DAY_MS, -1)])
+    told: list[tuple[int, int]] = []
+
+    async def go_on() -> None:
+        for n in range(50):
+            await store.write([Reading("d", "m", NOON + n, n)])
+
+    await store.write([Reading("d", "m", NOON, 0)])
+    writing = asyncio.create_task(go_on())
+    await store.backup(tmp_path / "backup", lambda done, total: told.append((done, total)))
+    await writing
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    copy = EmbeddedStore(EmbeddedOptions(directory=tmp_path / "backup", retention_days=3), now_ms=clock)
+    await copy.open()
+    found = await values(copy)
+    assert found == list(range(-1, len(found) - 1))
+    assert len(found) >= 2
+    await copy.close()
+    with pytest.raises(FileExistsError, match="not empty"):
+        await store.backup(tmp_path / "backup")
+
+
+async def test_a_day_that_is_over_is_sealed_whole_and_its_file_shrinks(tmp_path: Path, clock: Clock) -> None:
+    options = EmbeddedOptions(directory=tmp_path / "readings", retention_days=3)
+    store = EmbeddedStore(options, now_ms=clock)
+    await store.open()
+    for n in range(400):
+        await store.write([Reading(f"d{m}", "m", NOON + 1000 * n, 20 + n % 7 / 10) for m in range(20)])
+    await store.close()
+    before = (tmp_path / "readings" / files(tmp_path)[0]).stat().st_size
+    clock.ms += DAY_MS
+    store = EmbeddedStore(options, now_ms=clock)
+    await store.open()
+    async with asyncio.timeout(10):
+        while store._days.days_over():  # noqa: ASYNC110 # the housekeeping's own pace
+            await asyncio.sleep(0.01)
+    stats = await store.stats()
+    assert (stats.points, stats.loose_points) == (8000, 0)
+    assert len(await values(store, "d7")) == 400
+    await store.close()
+    after = (tmp_path / "readings" / files(tmp_path)[0]).stat().st_size
+    assert after < before / 4
+
+
+def first_layout(path: Path) -> dict[int, Value]:
+    """A file as the first version wrote it, a row a reading; what it holds of d m."""
+    points: dict[int, Value] = {NOON + n: [n, n / 4, n % 2 == 0, f"text {n}"][n % 4] for n in range(1000)}
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript("""PRAGMA journal_mode = WAL;
+        CREATE TABLE series (
+            sid INTEGER PRIMARY KEY, device TEXT NOT NULL, metric TEXT NOT NULL, UNIQUE (device, metric));
+        CREATE TABLE points (
+            sid INTEGER NOT NULL, ts INTEGER NOT NULL, v NOT NULL, PRIMARY KEY (sid, ts)) WITHOUT ROWID;
+        INSERT INTO series VALUES (1, 'd', 'm'), (2, 'e', 'm'); PRAGMA user_version = 1""")
+    rows = [(1, ts, {True: b"\1", False: b"\0"}[v] if isinstance(v, bool) else v) for ts, v in points.items()]
+    connection.executemany("INSERT INTO points VALUES (?, ?, ?)", [*rows, (2, NOON, -0.5)])
+    connection.close()
+    return points
+
+
+async def test_files_of_the_first_layout_are_brought_to_this_one(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "readings").mkdir()
+    path = tmp_path / "readings" / f"{date.fromordinal(date(1970, 1, 1).toordinal() + DAY)}.db"
+    points = first_layout(path)
+    path.with_name(path.name + ".new").write_bytes(b"left by a start that was killed in the middle")
+    for _ in ("brought to it", "there already"):
+        store = EmbeddedStore(EmbeddedOptions(directory=tmp_path / "readings", retention_days=3), now_ms=clock)
+        await store.open()
+        assert list(map(repr, await values(store))) == list(map(repr, points.values()))
+        assert await values(store, "e") == [-0.5]
+        assert await store.verify() == []
+        await store.close()
+    assert sorted(file.name for file in (tmp_path / "readings").iterdir()) == [path.name, "lock"]
+
+
 WRITING = """
 import asyncio, sys
 from pathlib import Path
 from gateway.readings import Reading
-from gateway.stores import EmbeddedOptions, EmbeddedStore
+from gateway.stores import EmbeddedOptions, EmbeddedStore, day_writer
+
+day_writer.RIPE_READINGS = 20
 
 async def main():
     store = EmbeddedStore(EmbeddedOptions(directory=Path(sys.argv[1]), retention_days=36500))
@@ -276,6 +435,8 @@ async def main():
     n = 0
     while True:
         await store.write([Reading(f"d{i}", "m", 1699963200000 + n, n) for i in range(20)])
+        if n % 50 == 0:
+            await store.compact()
         n += 1
         print(n, flush=True)
 
@@ -303,11 +464,12 @@ def write_until_killed(directory: Path, written: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("written", [1, 40, 400])
-async def test_kill_9_loses_nothing_written(tmp_path: Path, written: int) -> None:
+@pytest.mark.parametrize("written", [1, 25, 51, 52, 130, 400])
+async def test_kill_9_loses_nothing_written_and_seals_all_or_nothing(tmp_path: Path, written: int) -> None:
     acknowledged = write_until_killed(tmp_path, written)
     store = EmbeddedStore(EmbeddedOptions(directory=tmp_path, retention_days=36_500))
     await store.open()
+    assert await store.verify() == []
     for device in range(20):
         found = await values(store, f"d{device}")
         assert len(found) >= acknowledged

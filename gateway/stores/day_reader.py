@@ -1,0 +1,169 @@
+"""A reading connection of a day's file: the pieces of an answer, the newest of each series, what is wrong with it."""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gateway.readings import Value
+from gateway.stores.chunk import DamagedChunk, decode
+from gateway.stores.day_file import (
+    BODY,
+    WITHIN,
+    devices_in,
+    loose_columns,
+    sealed_rows,
+    select_loose,
+    select_sealed,
+)
+from gateway.stores.folding import Piece, Sealed, laid_out, overlain
+from gateway.stores.rollup import rollups
+
+
+class DayReader:
+    """A reading connection of a day's file: sees every finished write. One thread at a time."""
+
+    def __init__(self, path: Path, damaged: Callable[[str, str], None] = lambda series, problem: None) -> None:
+        """`damaged` is told of chunks that cannot be read: the series ("device metric") and what is wrong."""
+        # not mode=ro: a reader of a WAL file may have to make its shared memory
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA query_only = ON")
+        self._connection.execute("PRAGMA busy_timeout = 5000")
+        self._damaged = damaged
+
+    def pieces(
+        self, device_id: str, metrics: Sequence[str], start_ms: int, end_ms: int, *, rollup: str | None = None
+    ) -> dict[str, list[Piece]]:
+        """By metric, what lies in the range, in order of time; `metrics` empty: all.
+
+        With `rollup` ("hours" or "minutes") it stands for chunks that lie wholly within, where it can.
+        """
+        with self._snapshot():
+            names = self._names(device_id, metrics)
+            if not names:
+                return {}
+            chosen = f"sid IN ({','.join(map(str, names))})"
+            within = {"start": start_ms, "end": end_ms}
+            loose = loose_columns(self._one(select_loose(f"{chosen} AND {WITHIN}"), within))
+            data = BODY
+            if rollup is not None:
+                whole = f"{rollup} IS NOT NULL AND first_ms >= :start AND last_ms < :end"
+                data = f"iif({whole}, '1,' || hex({rollup}), '0,' || hex(body))"
+            sealed = sealed_rows(self._one(select_sealed(f"{chosen} AND {WITHIN}", data), within))
+            covered = [
+                (sid, one.first_ms)
+                for sid, chunks in sealed.items()
+                for one in chunks
+                if one.is_rollup and overlain(one, loose.get(sid))
+            ]
+            if covered:
+                keys = ",".join(f"({sid},{first_ms})" for sid, first_ms in covered)
+                whole_rows = sealed_rows(self._one(select_sealed(f"(sid, first_ms) IN (VALUES {keys})")))
+                for sid, chunks in whole_rows.items():
+                    bodies = {one.first_ms: one for one in chunks}
+                    sealed[sid] = [bodies.get(one.first_ms, one) for one in sealed[sid]]
+
+        def note(metric: str) -> Callable[[Sealed, DamagedChunk], None]:
+            return lambda one, error: self._damaged(f"{device_id} {metric} from {one.first_ms}", str(error))
+
+        return {
+            metric: laid_out(loose.get(sid), sealed.get(sid, ()), start_ms, end_ms, note(metric))
+            for sid, metric in names.items()
+            if sid in loose or sid in sealed
+        }
+
+    def latest(self, device_id: str) -> dict[str, tuple[int, Value]]:
+        """(ts_ms, value) of each metric's newest reading of this day."""
+        newest = (
+            "SELECT sid, max(last_ms) FROM {} WHERE sid IN (SELECT sid FROM series WHERE device = :device) GROUP BY sid"
+        )
+        found: dict[int, tuple[int, Value]] = {}
+        with self._snapshot():
+            names = self._names(device_id, ())
+            rows = self._one(select_sealed(f"(sid, last_ms) IN ({newest.format('chunk')})"), {"device": device_id})
+            for sid, chunks in sealed_rows(rows).items():
+                try:
+                    column = decode(chunks[-1].data)
+                except DamagedChunk as error:
+                    self._damaged(f"{device_id} {names[sid]} from {chunks[-1].first_ms}", str(error))
+                    continue
+                found[sid] = (int(column.times[-1]), column.values()[-1])
+            rows = self._one(select_loose(f"(sid, last_ms) IN ({newest.format('loose')})"), {"device": device_id})
+            for sid, column in loose_columns(rows).items():
+                ts_ms = int(column.times[-1])
+                if sid not in found or ts_ms >= found[sid][0]:
+                    found[sid] = (ts_ms, column.values()[-1])
+        return {names[sid]: point for sid, point in found.items()}
+
+    def counts(self) -> tuple[int, int]:
+        """(loose readings, sealed readings); of a point written twice both count until they are sealed."""
+        sums = [self._one(f"SELECT coalesce(sum(readings), 0) FROM {table}") for table in ("loose", "chunk")]  # noqa: S608
+        return sums[0], sums[1]
+
+    def devices(self) -> list[str]:
+        """Devices that have readings here."""
+        return devices_in(self._connection)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Look at everything: (series, what is wrong), one by one; ("", …) for the file itself."""
+        for (said,) in self._connection.execute("PRAGMA quick_check(10)").fetchall():
+            if said != "ok":
+                yield "", said
+        series = self._one("SELECT json_group_array(json_array(sid, device, metric)) FROM series")
+        for sid, device, metric in orjson.loads(series):
+            for problem in self._problems_of(sid):
+                yield f"{device} {metric}", problem
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _problems_of(self, sid: int) -> Iterator[str]:
+        last_ms = None
+        rows = self._connection.execute(
+            "SELECT first_ms, last_ms, readings, hours, minutes, body FROM chunk WHERE sid = ? ORDER BY first_ms",
+            (sid,),
+        )
+        for first, last, readings, hours, minutes, body in rows.fetchall():
+            try:
+                column = decode(body)
+            except DamagedChunk as error:
+                yield f"the chunk from {first} cannot be read: {error}"
+                continue
+            times = column.times.tolist()
+            if (times[0], times[-1], len(times)) != (first, last, readings) or times != sorted(set(times)):
+                yield f"the chunk from {first} does not hold what its row says"
+            if (hours, minutes) != rollups(column):
+                yield f"the rollups of the chunk from {first} are not those of its readings"
+            if last_ms is not None and first <= last_ms:
+                yield f"the chunk from {first} overlaps the one before it"
+            last_ms = last
+        for first, last, readings, body in self._connection.execute(
+            "SELECT first_ms, last_ms, readings, body FROM loose WHERE sid = ?", (sid,)
+        ).fetchall():
+            try:
+                times, values = orjson.loads(f"[{body}]")
+            except (orjson.JSONDecodeError, ValueError) as error:
+                yield f"a loose block from {first} cannot be read: {error}"
+                continue
+            if (min(times), max(times), len(times), len(values)) != (first, last, readings, readings):
+                yield f"a loose block from {first} does not hold what its row says"
+
+    def _names(self, device_id: str, metrics: Sequence[str]) -> dict[int, str]:
+        """sid -> metric of a device's series."""
+        sql = "SELECT json_group_array(json_array(sid, metric)) FROM series WHERE device = ?"
+        found = orjson.loads(self._one(sql, (device_id,)))
+        return {sid: metric for sid, metric in found if not metrics or metric in metrics}
+
+    def _one(self, sql: str, arguments: Any = ()) -> Any:
+        return self._connection.execute(sql, arguments).fetchone()[0]
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")

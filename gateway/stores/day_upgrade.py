@@ -1,0 +1,42 @@
+"""Files of a day as an earlier version laid them out, brought to the present layout."""
+
+import sqlite3
+from pathlib import Path
+
+import orjson
+
+from gateway.stores.day_writer import DayWriter
+
+
+def upgrade(path: Path) -> bool:
+    """Bring a file of schema 1 (a row a reading) to this one; whether there was anything to do.
+
+    The new file takes the old one's place in one step, once it is whole.
+    """
+    fresh = path.with_name(path.name + ".new")
+    for suffix in ("", "-wal", "-shm"):
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    old = sqlite3.connect(path, isolation_level=None)
+    try:
+        if old.execute("PRAGMA user_version").fetchone()[0] != 1:
+            return False
+        old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        value = """CASE typeof(v) WHEN 'text' THEN json_quote(v) WHEN 'blob' THEN iif(v = x'01', 'true', 'false')
+            ELSE quote(v) END"""
+        writer = DayWriter(fresh, "full")
+        try:
+            for sid, device, metric in old.execute("SELECT sid, device, metric FROM series").fetchall():
+                sql = f"SELECT '[' || group_concat('[' || ts || ',' || {value} || ']') || ']' FROM points WHERE sid = ?"  # noqa: S608
+                text = old.execute(sql, (sid,)).fetchone()[0]
+                if text is not None:
+                    times, values = zip(*sorted(orjson.loads(text), key=lambda row: row[0]), strict=True)
+                    writer.write({(device, metric): (list(times), list(values))})
+            writer.seal(writer.unsealed(), whole_day=True)
+        finally:
+            writer.close()
+    finally:
+        old.close()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    fresh.replace(path)
+    return True

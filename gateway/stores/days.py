@@ -1,0 +1,341 @@
+"""The files of a store, one a UTC day: who writes them, what is kept for how long, what is sealed when. Synchronous.
+
+All of it belongs to the one thread that writes, but for `kept` and `path`, which readers ask too.
+"""
+
+import logging
+import re
+import sqlite3
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.frames import Frame
+from gateway.store import StoreUnavailable
+from gateway.stores.day_file import DAY_MS, Group
+from gateway.stores.day_upgrade import upgrade
+from gateway.stores.day_writer import DayWriter
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+OPEN_WRITERS = 4  # today, yesterday's stragglers, tomorrow's fast clocks, one to spare
+SLICE_S = 0.02  # of sealing between two writes
+SLICE_SERIES = 8  # sealed in one transaction: as many milliseconds
+BEHIND_SERIES = 2_000  # that are ripe: then slices are ten times as long, or answers would have ever more to read
+GRACE_MS = 3_600_000  # a day is sealed whole so long after its end: stragglers have come by then
+_FILE_NAME = re.compile(r"\d{4}-\d\d-\d\d\.db")
+_EPOCH = date(1970, 1, 1).toordinal()
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class Retention:
+    """For how many days readings are kept: by default, and of devices that have a number of their own."""
+
+    def __init__(self, days: int, days_of: Callable[[str], int | None] | None, now_ms: Callable[[], int]) -> None:
+        self._days = days
+        self._days_of = days_of
+        self.now_ms = now_ms
+
+    @property
+    def is_the_same_for_all(self) -> bool:
+        return self._days_of is None
+
+    def oldest_day(self, device_id: str | None = None) -> int:
+        """The first day that is kept of a device; without one, by default."""
+        days = None if device_id is None or self._days_of is None else self._days_of(device_id)
+        return self.now_ms() // DAY_MS - (self._days if days is None else days)
+
+
+class Days:
+    """The days of one directory."""
+
+    def __init__(
+        self, directory: Path, retention: Retention, *, synchronous: str, limit_bytes: int | None = None
+    ) -> None:
+        self.dropped = 0
+        """Days deleted to stay within the limit."""
+        self._directory = directory
+        self._retention = retention
+        self._synchronous = synchronous
+        self._limit_bytes = limit_bytes
+        self._over_limit = ""
+        self._generations: dict[int, int] = {}  # of each day's file; replaced, never changed: readers look at it
+        self._writers: OrderedDict[int, DayWriter] = OrderedDict()
+        self._whole: set[int] = set()  # days that are over and sealed whole, as far as is known
+        self._swept_on = -1
+        self._lock: sqlite3.Connection | None = None
+
+    # -- what readers ask too
+
+    def kept(self, device_id: str | None = None) -> list[int]:
+        """In order; without those past the device's retention, whether their files are gone yet or not."""
+        days = sorted(self._generations)
+        if device_id is None and not self._retention.is_the_same_for_all:
+            return days
+        oldest = self._retention.oldest_day(device_id)
+        return [day for day in days if day >= oldest]
+
+    def generation(self, day: int) -> int:
+        """Another number when the day has got another file."""
+        return self._generations.get(day, 0)
+
+    def path(self, day: int) -> Path:
+        return self._directory / f"{date.fromordinal(day + _EPOCH).isoformat()}.db"
+
+    # -- the writing thread's
+
+    def open(self) -> None:
+        """Take the directory. Raises StoreUnavailable when another process has it; OSError."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._lock = sqlite3.connect(self._directory / "lock", timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            self._lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(f"{self._directory} is in use by another process") from error
+        names = (path.stem for path in self._directory.iterdir() if _FILE_NAME.fullmatch(path.name))
+        self._generations = {date.fromisoformat(name).toordinal() - _EPOCH: 0 for name in names}
+        for day in sorted(self._generations):
+            try:
+                if upgrade(self.path(day)):
+                    logger.info("%s: brought to this version's layout", self.path(day).name)
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise
+                self.set_aside(day, 0, str(error))
+        self.sweep()
+
+    def close(self) -> None:
+        while self._writers:
+            self._writers.popitem()[1].close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def write(self, frames: Sequence[Frame]) -> None:
+        """One commit a day touched (mostly one)."""
+        self.sweep()
+        if self._over_limit:
+            raise StoreUnavailable(self._over_limit)
+        for day, groups in sorted(self._grouped(frames).items()):
+            self.on_day(day, lambda writer, groups=groups: writer.write(groups))  # type: ignore[misc]
+            self._whole.discard(day)
+
+    def delete_device(self, device_id: str) -> None:
+        for day in sorted(self._generations):
+            self.on_day(day, lambda writer: writer.delete_device(device_id))
+
+    def copy(self, day: int, directory: Path) -> None:
+        """A consistent copy of a day's file as it is now."""
+        if day in self._generations:
+            self.on_day(day, lambda writer: writer.copy(directory / self.path(day).name))
+
+    def seal_some(self) -> bool:
+        """Seal series that are ripe, for some 20 ms; whether there are more."""
+        until = time.monotonic() + SLICE_S
+        for day, writer in list(self._writers.items()):
+            if len(writer.ripe) > BEHIND_SERIES:
+                until += 9 * SLICE_S
+            while writer.ripe:
+                if time.monotonic() > until:
+                    return True
+                sids = [sid for sid, _ in zip(writer.ripe, range(SLICE_SERIES), strict=False)]
+                self.on_day(day, lambda writer, sids=sids: writer.seal(sids))  # type: ignore[misc]
+        return False
+
+    def seal_whole(self, day: int) -> bool:
+        """Seal a slice of all that a day holds, and give back what space that frees; whether there is more to do."""
+        if day in self._generations and self.on_day(day, _seal_whole):
+            return True
+        self._whole.add(day)
+        return False
+
+    def days_over(self) -> list[int]:
+        """Days that have ended and are not known to be sealed whole."""
+        today = (self._retention.now_ms() - GRACE_MS) // DAY_MS
+        return [day for day in self.kept() if day < today and day not in self._whole]
+
+    def sweep(self) -> None:
+        """Forget what is past its retention; once a day."""
+        oldest = self._retention.oldest_day()
+        if oldest == self._swept_on:
+            return
+        for day in sorted(self._generations):
+            if self._retention.is_the_same_for_all:
+                if day < oldest:
+                    self._delete(day)
+                    logger.info("%s: deleted, past its retention", self.path(day).name)
+                continue
+            devices = self.on_day(day, DayWriter.devices)
+            expired = [device_id for device_id in devices if day < self._retention.oldest_day(device_id)]
+            if len(expired) == len(devices) and day < oldest:
+                self._delete(day)
+                logger.info("%s: deleted, past the retention of all in it", self.path(day).name)
+                continue
+            for device_id in expired:
+                self.on_day(day, lambda writer, device_id=device_id: writer.delete_device(device_id))  # type: ignore[misc]
+                self._whole.discard(day)
+        self._swept_on = oldest
+
+    def keep_within_limit(self) -> None:
+        """Delete the oldest days, but today's, until all files together are within the limit."""
+        limit = self._limit_bytes
+        if limit is None:
+            return
+        today = self._retention.now_ms() // DAY_MS
+        sizes = {day: self.size(day) for day in sorted(self._generations)}
+        for day in [day for day in sizes if day < today]:
+            if sum(sizes.values()) <= limit:
+                break
+            self._delete(day)
+            self.dropped += 1
+            del sizes[day]
+            words = "%s: deleted before its retention ended, to keep the store within its limit of %d MiB"
+            logger.warning(words, self.path(day).name, limit // 2**20)
+        self._over_limit = ""
+        if sum(sizes.values()) > limit:
+            self._over_limit = f"today's readings alone are over the limit of {limit // 2**20} MiB: see store.limit_mib"
+
+    def size(self, day: int) -> int:
+        """In bytes, the log with it."""
+        return sum(mark_of(path)[0] for path in self.pieces(day))
+
+    def pieces(self, day: int) -> list[Path]:
+        """The file and its log."""
+        path = self.path(day)
+        return [path, path.with_name(path.name + "-wal")]
+
+    def set_aside(self, day: int, generation: int, reason: str) -> None:
+        """Give a damaged file another name and the day an empty one; unless that was done since `generation`."""
+        if self._generations.get(day, generation) != generation:
+            return  # somebody else met the damage first
+        self._forget_writer(day)
+        path = self.path(day)
+        aside = path.with_name(f"{path.name}.damaged-{time.time_ns() // 1_000_000}")
+        for suffix in ("", "-wal", "-shm"):
+            piece = path.with_name(path.name + suffix)
+            if piece.exists():
+                piece.rename(aside.with_name(aside.name + suffix))
+        self._generations = {**self._generations, day: generation + 1}
+        self._writer(day)  # an empty file again, so that readers find one
+        logger.error(
+            "%s is damaged (%s): set aside as %s, readings of that day are missing from answers. "
+            "`sqlite3 %s .recover` may bring them back",
+            path,
+            reason,
+            aside.name,
+            aside.name,
+        )
+
+    def on_day(self, day: int, work: Callable[[DayWriter], T]) -> T:
+        """Do it with the day's writer; where its file turns out to be damaged, with that of a new one."""
+        try:
+            return work(self._writer(day))
+        except sqlite3.Error as error:
+            self._forget_writer(day)  # an I/O error may have left it unusable; the next try opens it again
+            if not is_damage(error):
+                raise
+            self.set_aside(day, self._generations.get(day, 0), str(error))
+            return work(self._writer(day))
+
+    # -- private
+
+    def _grouped(self, frames: Sequence[Frame]) -> dict[int, dict[tuple[str, str], Group]]:
+        """Readings by day and series, without those past their retention."""
+        by_day: dict[int, dict[tuple[str, str], Group]] = {}
+        oldest = self._retention.oldest_day()
+        expired = 0
+        for day, frame in _by_day(frames):
+            if (day < oldest or not self._retention.is_the_same_for_all) and day < self._retention.oldest_day(
+                frame.device_id
+            ):
+                expired += frame.size
+                continue
+            groups = by_day.setdefault(day, {})
+            for metric, column in zip(frame.metrics, frame.columns, strict=True):
+                held = groups.get((frame.device_id, metric))
+                if held is None:
+                    groups[frame.device_id, metric] = (list(frame.times), list(column))
+                else:
+                    held[0].extend(frame.times)
+                    held[1].extend(column)
+        if expired:
+            logger.debug("%d readings past their retention forgotten", expired)
+        return by_day
+
+    def _writer(self, day: int) -> DayWriter:
+        writer = self._writers.get(day)
+        if writer is None:
+            while len(self._writers) >= OPEN_WRITERS:
+                self._writers.popitem(last=False)[1].close()
+            writer = self._writers[day] = DayWriter(self.path(day), self._synchronous)
+            if day not in self._generations:
+                self._generations = {**self._generations, day: 0}
+        self._writers.move_to_end(day)
+        return writer
+
+    def _forget_writer(self, day: int) -> None:
+        writer = self._writers.pop(day, None)
+        if writer is not None:
+            try:
+                writer.close()
+            except sqlite3.Error as error:
+                logger.debug("%s: closing: %s", self.path(day), error)
+
+    def _delete(self, day: int) -> None:
+        self._generations = {other: number for other, number in self._generations.items() if other != day}
+        self._whole.discard(day)
+        self._forget_writer(day)
+        path = self.path(day)
+        for suffix in ("-wal", "-shm", ""):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is to blame, and stays so."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _DAMAGED
+
+
+def mark_of(path: Path) -> tuple[int, int]:
+    """Size and time of change, to see that a file is as it was."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _by_day(frames: Sequence[Frame]) -> "list[tuple[int, Frame]]":
+    """Each frame with its day; one that goes over midnight in parts."""
+    found: list[tuple[int, Frame]] = []
+    for frame in frames:
+        first, last = min(frame.times) // DAY_MS, max(frame.times) // DAY_MS
+        if first == last:
+            found.append((first, frame))
+            continue
+        places: dict[int, list[int]] = {}
+        for place, ts_ms in enumerate(frame.times):
+            places.setdefault(ts_ms // DAY_MS, []).append(place)
+        for day, some in places.items():
+            times = [frame.times[place] for place in some]
+            columns = [[column[place] for place in some] for column in frame.columns]
+            found.append((day, Frame(frame.device_id, frame.metrics, times, columns)))
+    return found
+
+
+def _seal_whole(writer: DayWriter) -> bool:
+    """A slice of sealing a whole day; whether there is more."""
+    until = time.monotonic() + SLICE_S
+    sids = writer.unsealed()
+    while sids:
+        if time.monotonic() > until:
+            return True
+        writer.seal(sids[:SLICE_SERIES], whole_day=True)
+        del sids[:SLICE_SERIES]
+    while writer.give_back():
+        if time.monotonic() > until:
+            return True
+    return False
