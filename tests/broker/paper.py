@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from broker.native.message import Delivery
 from broker.native.session import Session
@@ -24,6 +24,7 @@ def bounded(examples: int, steps: int = 50) -> settings:
         database=None,
         suppress_health_check=list(HealthCheck),
         print_blob=False,
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),  # to explain takes longer than to find
         report_multiple_bugs=False,
     )
 

@@ -33,8 +33,8 @@ class AllowAll:
 class AskEachTime:
     """The same, to be asked for every message."""
 
-    def __init__(self) -> None:
-        inner = AllowAll()
+    def __init__(self, inner: Guard | None = None) -> None:
+        inner = inner if inner is not None else AllowAll()
         self.connect, self.publish, self.subscribe = inner.connect, inner.publish, inner.subscribe
 
 
@@ -160,6 +160,7 @@ class PaperBroker:
     def turn(self, times: int) -> None:
         async def turns() -> None:
             for _ in range(times):
+                self.now += 1e-6  # no two turns are at the same time
                 await asyncio.sleep(0)
 
         self.loop.run_until_complete(turns())

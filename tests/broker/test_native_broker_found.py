@@ -1,74 +1,19 @@
 """What models and reading have found in the broker as a whole, each as the shortest run that shows it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import cbor2
 import pytest
 
 from broker.engine import Done
 from broker.engine import Publish as EnginePublish
-from broker.native.keeping import Keeper
 from broker.native.options import BrokerOptions
-from broker.native.store import Kept
 from broker.packets import Connack, Pubcomp, Publish, Pubrec, Subscribe, Subscription, Unsubscribe
 from broker.reason import ReasonCode
 from tests.broker.paper_network import PaperClient, paper_broker
+from tests.broker.paper_store import PaperStore, keeper
 
 KEPT: Any = {"session_expiry_interval": 1000}
-
-
-class PaperStore:
-    """A disk that writes at once, or when `hold` is taken away."""
-
-    pending_bytes, failing, commits = 0, None, 0
-
-    def __init__(self) -> None:
-        self.hold = False
-        self.sessions: dict[str, bytes] = {}
-        self.deliveries: dict[tuple[str, int], bytes] = {}
-        self._waiting: list[Callable[[], object]] = []
-
-    def open(self) -> Kept:
-        return Kept()
-
-    def put_session(self, client_id: str, record: bytes) -> None:
-        self.when_safe(lambda: self.sessions.__setitem__(client_id, record))
-
-    def delete_session(self, client_id: str) -> None:
-        def delete() -> None:
-            self.sessions.pop(client_id, None)
-            for key in [key for key in self.deliveries if key[0] == client_id]:
-                del self.deliveries[key]
-
-        self.when_safe(delete)
-
-    def put_delivery(self, client_id: str, seq: int, record: bytes) -> None:
-        self.when_safe(lambda: self.deliveries.__setitem__((client_id, seq), record))
-
-    def delete_delivery(self, client_id: str, seq: int) -> None:
-        self.when_safe(lambda: self.deliveries.pop((client_id, seq), None))
-
-    def when_safe(self, callback: Callable[[], object]) -> None:
-        if self.hold:
-            self._waiting.append(callback)
-        else:
-            callback()
-
-    def commit(self) -> None:
-        self.hold = False
-        waiting, self._waiting = self._waiting, []
-        for callback in waiting:
-            callback()
-
-    def received_ids(self, client_id: str) -> list[int]:
-        """Packet identifiers of QoS 2 that are not released."""
-        ids: list[int] = cbor2.loads(self.sessions[client_id])[5]
-        return ids
-
-
-def keeper(store: PaperStore) -> Keeper:
-    return Keeper(store)  # type: ignore[arg-type]
 
 
 def payloads(client: PaperClient) -> list[bytes]:
