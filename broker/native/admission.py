@@ -229,6 +229,8 @@ async def _after_step(connection: "Connection", exchange: Exchange, packet: Conn
 
 async def _reauthenticate(connection: "Connection", session: Session, exchange: Exchange, packet: Auth) -> None:
     step = await _step(connection, exchange, packet.properties.get("authentication_data"))
+    if connection.ended:  # the session may be another connection's by now
+        return
     if step.reason.is_error or (step.username is not None and step.username != session.username):
         reason = step.reason if step.reason.is_error else ReasonCode.NOT_AUTHORIZED
         connection.end("re-authentication failed", reason)  # [MQTT-4.12.1-2]
@@ -252,6 +254,10 @@ async def _ask(
     if code.is_error:
         hub.hooks.tell("refused", client_id, username, action, target, code)
         _refuse(connection, code)
+        return
+    if not hub.flapping.may_come(client_id, connection.address, monotonic()):
+        hub.counters.flapping_refused += 1
+        _refuse(connection, ReasonCode.CONNECTION_RATE_EXCEEDED)
         return
     unwanted = await hub.sessions.revoked(client_id, username) if not packet.clean_start else set()
     if connection.ended:  # kicked, or gone, while the Guard thought

@@ -226,6 +226,7 @@ class Broker:
         return {
             "connections_now": options.max_connections,
             "connecting": options.max_connecting,
+            "routes_bytes": options.max_routes_bytes,
             "sessions": options.max_sessions,
             "queued_bytes": options.max_queued_bytes_in_all,
             "retained_messages": options.max_retained,

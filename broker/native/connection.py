@@ -8,6 +8,7 @@ a peer that does not read.
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,6 +32,10 @@ logger = logging.getLogger(__name__)
 _KEEPALIVE_GRACE = 1.5  # [MQTT-3.1.2-22]; 3.1.1: [MQTT-3.1.2-24]
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _CLOSING_S = 2.0  # for the last bytes to go out
+_ESTABLISHED = 1  # the first byte of Linux' struct tcp_info
+_PROBING = (
+    ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4)) if sys.platform == "linux" else ()
+)
 NO_CONNECT = "no CONNECT in time"
 LOST = "connection lost"
 
@@ -59,8 +64,6 @@ class Connection(asyncio.Protocol):
         "_slowed",
         "_socket",
         "_task",
-        "_tokens",
-        "_tokens_at",
         "_unread_since",
         "address",
         "aliases",
@@ -111,8 +114,6 @@ class Connection(asyncio.Protocol):
         self.owing = Owing(self)
         self.feed = Feed(self)
         self._reader = Reader(self)
-        self._tokens = 0.0
-        self._tokens_at = 0.0
         self.aliases: dict[int, bytes] = {}
 
     # --- asyncio.Protocol
@@ -207,7 +208,10 @@ class Connection(asyncio.Protocol):
                 self.end("not reading", cut=True)
                 return None
             return self._unread_since + options.write_timeout_s
-        if self.blocked:  # we are what keeps it silent
+        if self.blocked and now >= self.heard_at + self._keepalive_s:  # we are what keeps it silent
+            if self._is_lost():
+                self.end(LOST, cut=True)
+                return None
             self.heard_at = now
         deadline = self.heard_at + self._keepalive_s
         if now < deadline:
@@ -277,6 +281,8 @@ class Connection(asyncio.Protocol):
             if hasattr(transport, "max_size"):
                 transport.max_size = 256 * 1024
         session.emit(connack)
+        if self.hub.options.max_publishes_per_s:
+            self._slow_down(self.hub.allowances.wait_s(session.client_id, self.heard_at))
 
     def send(self, data: bytes) -> None:
         """What the session had to say since the last flush."""
@@ -306,6 +312,23 @@ class Connection(asyncio.Protocol):
         self._task = None
         self.unblock(Block.GUARD)
         self.hub.wake()
+
+    def _is_lost(self) -> bool:
+        """Whether the kernel knows that the peer is gone: nobody else notices while nothing is read. Linux only.
+
+        From the first time on it probes the peer, and gives one up that has vanished after two minutes.
+        """
+        if self._socket is None or sys.platform != "linux":
+            return False
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _PROBING:
+                self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                return True
+            return bool(self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED)
+        except OSError:  # no TCP
+            return False
 
     def _disconnect(self, reason: ReasonCode, detail: str) -> bytes:
         properties: Properties = {}
@@ -392,14 +415,14 @@ class Connection(asyncio.Protocol):
 
     def throttle(self, messages: int, now: float) -> None:
         """Stop reading from a client that sends faster than it may, until it is on time again."""
-        rate = self.hub.options.max_publishes_per_s
-        self._tokens = min(rate, self._tokens + (now - self._tokens_at) * rate) if self._tokens_at else float(rate)
-        self._tokens_at = now
-        self._tokens -= messages
-        if self._tokens < 0 and not self.ended:
+        if self.session is not None:
+            self._slow_down(self.hub.allowances.spend(self.session.client_id, messages, now))
+
+    def _slow_down(self, wait_s: float) -> None:
+        if wait_s > 0 and not self.ended:
             self.hub.counters.throttled += 1
             self.block(Block.RATE)
-            self._slowed = self.hub.loop.call_later(-self._tokens / rate, self.unblock, Block.RATE)
+            self._slowed = self.hub.loop.call_later(wait_s, self.unblock, Block.RATE)
 
 
 def _declared(rest: bytes | bytearray, limit: int) -> int:

@@ -21,6 +21,8 @@ class Counters:
     """CONNECTs refused, by the Guard or at a bound."""
     refused_connections: int = 0
     """Closed before a CONNECT: at a bound, or none came in time."""
+    refused_per_address: int = 0
+    """Those of them that were too many from one address."""
     refused_publishes: int = 0
     refused_subscribes: int = 0
     protocol_errors: int = 0
@@ -41,6 +43,8 @@ class Counters:
     """Times that a client was not read from because it sent too fast."""
     rate_refused: int = 0
     """CONNECTs refused because too many came at once."""
+    flapping_refused: int = 0
+    """CONNECTs refused because their client comes too often."""
     wills: int = 0
     """Wills published."""
     takeovers: int = 0

@@ -4,7 +4,6 @@ All that is retained may be many megabytes, and a SUBSCRIBE may ask for it a hun
 in the session's queue, must not grow by that.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -24,11 +23,18 @@ class Feed:
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
-        self.waiting: deque[tuple[Grant, Iterator[Message]]] = deque()
+        self.waiting: dict[str, tuple[Grant, Iterator[Message]]] = {}
+        """By filter, so that there are no more of them than the session may have subscriptions."""
         self._woken = False
 
-    def add(self, grant: Grant, messages: Iterator[Message]) -> None:
-        self.waiting.append((grant, messages))
+    def add(self, topic_filter: str, grant: Grant, messages: Iterator[Message]) -> None:
+        """In place of what an earlier subscription to this filter still waits for."""
+        self.waiting.pop(topic_filter, None)
+        self.waiting[topic_filter] = (grant, messages)
+
+    def discard(self, topic_filter: str) -> None:
+        """The subscription is gone."""
+        self.waiting.pop(topic_filter, None)
 
     def go_on(self) -> None:
         """Send more; to be called when the client has read or acknowledged something."""
@@ -37,7 +43,7 @@ class Feed:
             return
         left, now = _TURN_BYTES, monotonic()
         while self.waiting and session.out is not None and not session.congested:
-            grant, messages = self.waiting[0]
+            topic_filter, (grant, messages) = next(iter(self.waiting.items()))
             if grant.qos and not session.can_take:
                 break
             if left <= 0:
@@ -45,7 +51,7 @@ class Feed:
                 self._connection.hub.loop.call_later(0, self._wake)  # after what there is has been written
                 break
             if (message := next(messages, None)) is None:
-                self.waiting.popleft()
+                self.waiting.pop(topic_filter, None)
                 continue
             left -= message.size
             session.deliver(message, grant, now, retained=True)
@@ -54,14 +60,13 @@ class Feed:
     def end(self) -> None:
         """The connection has ended: a session that lasts has room for some more."""
         session, now = self._connection.session, monotonic()
-        while self.waiting and session is not None:
-            grant, messages = self.waiting.popleft()
-            if session.durable and grant.qos:
+        waiting, self.waiting = self.waiting, {}
+        for grant, messages in waiting.values():
+            if session is not None and session.durable and grant.qos:
                 for message in messages:
                     if not session.has_room(message):
                         break
                     session.deliver(message, grant, now, retained=True)
-        self.waiting.clear()
 
     def _wake(self) -> None:
         self._woken = False

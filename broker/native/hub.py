@@ -10,8 +10,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from broker.engine import Guard, Publish, Sink, Tap
+from broker.native.allowance import Allowances
 from broker.native.auth import AuthMethods
 from broker.native.counters import Counters
+from broker.native.flapping import Flapping
 from broker.native.gate import Gate
 from broker.native.hooks import Hooks
 from broker.native.keeping import Keeper
@@ -53,6 +55,8 @@ class Hub:
         self.counters = Counters()
         self.hooks = Hooks(options, self.counters, guard=guard, taps=taps)
         self.gate = Gate(options, self.counters, monotonic())
+        self.allowances = Allowances(options.max_publishes_per_s, options.max_publishes_per_s)
+        self.flapping = Flapping(options.max_connects_per_min_per_client)
         self.wheel = Wheel(monotonic())
         self.router = Router(limit_bytes=options.max_routes_bytes)
         self.retained = RetainedMessages(options, keeper)
@@ -185,7 +189,7 @@ class Hub:
         """How much there is of what has a bound."""
         return {
             "connections_now": len(self.gate.connections),
-            "connecting": len(self.gate.connecting) + len(self.gate.shaking),
+            "connecting": self.gate.waiting,
             "sessions": len(self.sessions),
             "sessions_away": self.sessions.away,
             "subscriptions": sum(len(session.subscriptions) for session in self.sessions),
@@ -193,6 +197,11 @@ class Hub:
             "retained_messages": len(self.retained),
             "retained_bytes": self.retained.bytes,
             "routes": len(self.router.routes),
+            "routes_bytes": self.router.bytes,
+            "inflight": sum(len(session.inflight) + len(session.released) for session in self.sessions),
+            "undone": sum(connection.owing.undone for connection in self.gate.connections),
+            "undone_bytes": sum(connection.owing.bytes for connection in self.gate.connections),
+            "feeds": sum(len(connection.feed.waiting) for connection in self.gate.connections),
         }
 
     def call_back(self, route: Route, message: Message) -> None:

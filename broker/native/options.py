@@ -34,8 +34,12 @@ class BrokerOptions:
     """Beyond, a new connection from there is closed at once. Low values suit devices that do not share an address."""
     max_connecting: int = 2_000
     """Connections that have not been let in yet; beyond, a new one is closed at once."""
+    max_connecting_per_address: int = 1_000
+    """The same of one address, so that none takes all of that room."""
     max_connects_per_s: int = 0
     """CONNECTs a second, with bursts of as many; beyond, CONNACK 0x9F. 0: no bound."""
+    max_connects_per_min_per_client: int = 50
+    """Of one client id that the Guard lets in, with bursts of as many; beyond, CONNACK 0x9F. 0: no bound."""
     connect_timeout_s: float = 10.0
     """From the first byte to the CONNACK; then the connection is closed. Mosquitto waits 90 s, amqtt for ever."""
     max_connect_bytes: int = 64 * KIB
@@ -49,7 +53,8 @@ class BrokerOptions:
     write_timeout_s: float = 30.0
     """How long a client may leave `max_outgoing_bytes` unread before it is closed."""
     max_publishes_per_s: int = 0
-    """Messages a second of one client, with bursts of as many; beyond, it is not read from. 0: no bound."""
+    """Messages a second of one client, also over several connections, with bursts of as many; beyond, it is not read
+    from. 0: no bound."""
 
     # --- sessions
     session_expiry_s: int = 7 * 24 * 3600
@@ -80,7 +85,7 @@ class BrokerOptions:
     topic_alias_maximum: int = 64
     """Topic aliases a client may use; more is 0x94."""
     max_retained: int = 20_000
-    """Retained messages; beyond, new topics are not retained: PUBACK 0x97, counted."""
+    """Retained messages; beyond, new topics are not retained, counted. MQTT 5 at QoS 1 and 2: 0x97, and not routed."""
     max_retained_bytes: int = 64 * MIB
     max_retained_per_username: int = 100
     max_routes_bytes: int = 64 * MIB

@@ -22,12 +22,13 @@ logger = logging.getLogger(__name__)
 class Owing:
     """The batches of one connection that are not acknowledged."""
 
-    __slots__ = ("_batches", "_bytes", "_connection", "unacked", "undone")
+    __slots__ = ("_batches", "_connection", "bytes", "unacked", "undone")
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
         self._batches: deque[Batch] | None = None
-        self._bytes = 0
+        self.bytes = 0
+        """Of the messages not acknowledged."""
         self.undone = 0
         """Messages not acknowledged, as far as the sink or the disk has to say so."""
         self.unacked = 0
@@ -63,7 +64,7 @@ class Owing:
             self._batches = deque()
         self._batches.append(owed)
         self.undone += len(entries)
-        self._bytes += owed.bytes
+        self.bytes += owed.bytes
         self.unacked += unacked
         if batch and hub.sink is not None:
             try:
@@ -80,7 +81,7 @@ class Owing:
 
     def _is_full(self) -> bool:
         options = self._connection.hub.options
-        return self.undone >= options.max_undone or self._bytes >= options.max_undone_bytes
+        return self.undone >= options.max_undone or self.bytes >= options.max_undone_bytes
 
     def _came_again(self, owed: Batch, place: int, code: ReasonCode) -> None:
         owed.awaited[place] = code
@@ -126,7 +127,7 @@ class Owing:
         while queue and not queue[0].waits:
             owed = queue.popleft()
             self.undone -= len(owed.entries)
-            self._bytes -= owed.bytes
+            self.bytes -= owed.bytes
             self.unacked -= owed.unacked
             if self._connection.ended:
                 continue

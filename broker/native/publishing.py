@@ -163,15 +163,16 @@ def publish(
     if packet.qos == 2 and len(session.received) + connection.owing.unacked >= hub.options.max_undone:
         # [MQTT-3.3.4-7]
         raise MalformedPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many messages that are not released")
-    receipt, refused = None, False
-    if packet.retain and not hub.retain(name, Retained(message, session.client_id, session.username)):  # [MQTT-3.3.1-8]
-        entry, refused = _refused(connection, entry, ReasonCode.QUOTA_EXCEEDED), connection.mqtt5
-    if packet.qos == 2 and not refused:
+    kept = not packet.retain or hub.retain(name, Retained(message, session.client_id, session.username))
+    if not kept and entry and connection.mqtt5:  # who can be told is told, and nothing was done [MQTT-3.3.1-8]
+        return Outcome(_refused(connection, entry, ReasonCode.QUOTA_EXCEEDED))
+    receipt = None
+    if packet.qos == 2:
         receipt = session.received[packet_id] = Receipt()  # [MQTT-4.3.3-13]
         hub.sessions.keep(session)
     route = hub.router.route(wire)
     reached = hub.deliver(route, message, now)  # [MQTT-4.5.0-1]
-    if connection.mqtt5 and not reached and packet.qos and hub.sink is None and route.is_empty and entry[1] == 2:
+    if connection.mqtt5 and not reached and packet.qos and hub.sink is None and route.is_empty:
         entry = bytes((entry[0], 3)) + entry[2:] + bytes((ReasonCode.NO_MATCHING_SUBSCRIBERS,))
     return Outcome(entry, message=asked if hub.sink is not None else None, receipt=receipt)
 

@@ -114,7 +114,7 @@ async def _subscribe(connection: "Connection", session: Session, packet: Subscri
     session.emit(answer(suback, session.protocol, session.maximum_packet_size))
     for asked, grant, is_new in taken:
         if session.subscriptions.get(asked.topic_filter) is grant:  # not replaced or removed meanwhile
-            connection.feed.add(grant, hub.sessions.retained(session, asked, grant, is_new=is_new))
+            connection.feed.add(asked.topic_filter, grant, hub.sessions.retained(session, asked, grant, is_new=is_new))
             hub.hooks.tell("subscribed", session.client_id, session.username, asked.topic_filter)
     connection.feed.go_on()
 
@@ -144,6 +144,7 @@ def _unsubscribe(connection: "Connection", session: Session, packet: Unsubscribe
     reasons = []
     for topic_filter in packet.topic_filters:
         there = hub.sessions.unsubscribe(session, topic_filter)
+        connection.feed.discard(topic_filter)
         reasons.append(int(ReasonCode.SUCCESS if there else ReasonCode.NO_SUBSCRIPTION_EXISTED))  # [MQTT-3.11.3-1]
     # [MQTT-2.2.1-6], [MQTT-3.10.4-4], [MQTT-3.10.4-5]
     unsuback = Unsuback(packet_id=packet.packet_id, reasons=reasons if session.mqtt5 else [])

@@ -101,7 +101,8 @@ class Router:
         self._topics = TopicTree()
         self._groups: dict[tuple[str, str], SharedGroup] = {}
         self._limit_bytes = limit_bytes
-        self._bytes = 0
+        self.bytes = 0
+        """Estimated, of the routes."""
         self.routes: dict[bytes, Route] = {}
         """By topic as on the wire."""
         self.epoch = 0
@@ -206,14 +207,14 @@ class Router:
     def _remember(self, wire: bytes) -> Route:
         name = str(wire[2:], "utf-8")
         cost = _ROUTE_BYTES + 3 * len(wire) + _LEVEL_BYTES * (name.count("/") + 1)
-        if self._bytes + cost > self._limit_bytes:
+        if self.bytes + cost > self._limit_bytes:
             for route in self.routes.values():
                 route.kept = False
                 route.forget()
             self.routes.clear()
             self._topics = TopicTree()
-            self._bytes = 0
+            self.bytes = 0
             self.epoch += 1
-        self._bytes += cost
+        self.bytes += cost
         route = self.routes[wire] = Route(name, wire)
         return route

@@ -30,24 +30,21 @@ class SecureListener:
     def close(self) -> None:
         """Accept nothing more, and end the handshakes under way."""
         self._accepting.cancel()
-        for task in list(self._hub.gate.shaking):
-            task.cancel()
+        self._hub.gate.stop_shaking()
         self._listening.close()
 
     async def _accept(self) -> None:
         hub = self._hub
         while True:
             try:
-                peer, _ = await hub.loop.sock_accept(self._listening)
+                peer, name = await hub.loop.sock_accept(self._listening)
             except ConnectionError:
                 continue
             except OSError:
                 await asyncio.sleep(_RETRY_S)
                 continue
-            if hub.gate.may_shake():
-                task = hub.loop.create_task(self._shake_hands(peer), name="mqtt tls")
-                hub.gate.shaking.add(task)
-                task.add_done_callback(hub.gate.shaking.discard)
+            if hub.gate.may_shake(str(name[0])):
+                hub.gate.shakes(hub.loop.create_task(self._shake_hands(peer), name="mqtt tls"), str(name[0]))
             else:
                 peer.close()
 

@@ -133,7 +133,7 @@ class Sessions:
         maximum_packet_size: int,
     ) -> None:
         """The session's client is there."""
-        self._hub.gate.connecting.discard(connection)
+        self._hub.gate.let_in(connection)
         self._away.pop(session.client_id, None)
         self._hub.wheel.clear(session)
         session.expires_at = session.will_at = None  # [MQTT-3.1.3-9]

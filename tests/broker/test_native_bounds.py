@@ -16,11 +16,6 @@ QUOTA_EXCEEDED, CONNECTION_RATE_EXCEEDED = 0x97, 0x9F
 Metrics = dict[str, Any]
 
 
-def open_fault(reason: str) -> pytest.MarkDecorator:
-    """The broker does not do it yet; the day it does, the mark has to go."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 async def is_closed_unheard(port: int | None) -> bool:
     """Whether a new connection is closed at once."""
     reader, writer = await asyncio.open_connection(HOST, port)
@@ -67,6 +62,21 @@ async def test_connections_that_say_nothing_leave_room_for_nobody_but_themselves
             await until(lambda: broker.engine.metrics()["connecting"] == 0)
         async with broker.client("later"):
             pass
+
+
+@pytest.mark.parametrize("listener", ["port", "ws_port"])
+async def test_one_address_takes_no_more_than_its_part_of_that_room(listener: str) -> None:
+    async with native(max_connecting_per_address=2, ws_port=0) as broker, broker.client("in"):
+        port = getattr(broker.engine, listener)
+        silent = [await asyncio.open_connection(HOST, port) for _ in range(2)]
+        await until(lambda: broker.engine.metrics()["connecting"] == 2)
+        assert await is_closed_unheard(port)
+        assert broker.engine.metrics()["refused_per_address"] == 1
+        silent[0][1].close()
+        await until(lambda: broker.engine.metrics()["connecting"] == 1)
+        async with broker.client("another"):  # as soon as it is let in, it makes room
+            assert not await is_closed_unheard(port)
+        silent[1][1].close()
 
 
 @pytest.mark.parametrize("shakes_hands", [False, True])
@@ -210,6 +220,26 @@ async def test_retained_messages_over_a_bound_are_refused_and_counted(bound: dic
         assert (metrics["dropped_retained"], metrics["retained_messages"]) == (1, 2)
 
 
+async def test_what_is_refused_at_the_bound_goes_to_nobody_and_what_cannot_be_refused_is_routed() -> None:
+    """An error says that nothing was done; at QoS 0, and before MQTT 5, there is no way to say it."""
+    sink = RecordingSink()
+    async with (
+        native(max_retained=0, sink=sink) as broker,
+        broker.client("s") as listener,
+        broker.client("old", level=4) as old,
+        broker.client("p") as client,
+    ):
+        await listener.subscribe("a")
+        assert await retain(client, "a", b"refused") == QUOTA_EXCEEDED
+        client.send(wire.publish("a", b"qos 0", retain=True))
+        await listener.gets("a", b"qos 0")
+        old.send(wire.publish("a", b"old", qos=1, packet_id=1, retain=True, level=4))
+        await old.accepted(wire.PUBACK, 1)
+        await listener.gets("a", b"old")
+        assert [message.payload for message in sink.messages] == [b"qos 0", b"old"]
+        assert broker.engine.metrics()["dropped_retained"] == 3
+
+
 async def test_retained_messages_that_have_expired_make_room() -> None:
     async with native(max_retained_per_username=2) as broker, broker.client(username="u") as client:
         for name in ("a", "b"):
@@ -246,7 +276,6 @@ async def test_who_publishes_too_fast_is_slowed_alone() -> None:
         assert broker.engine.metrics()["messages_received"] == 65
 
 
-@open_fault("the allowance begins anew with each connection")
 async def test_connecting_again_gives_no_second_burst() -> None:
     async with native(max_publishes_per_s=50) as broker:
         for turn in range(6):
