@@ -245,6 +245,7 @@ class Broker:
         if self._keeper is not None:
             metrics["persistence_pending_bytes"] = self._keeper.pending_bytes
             metrics["persistence_commits"] = self._keeper.commits
+            metrics["persistence_damaged"] = self._keeper.damaged
             metrics["persistence_failing"] = int(self._keeper.failing is not None)
         return metrics
 

@@ -1,9 +1,10 @@
 """What of the broker's state is on disk, and in which form: sessions, what waits for them, retained messages.
 
 The store beneath knows only bytes; the records in here are CBOR arrays. Monotonic times become wall-clock times there
-and back, so a clock that was moved shortens or lengthens an expiry, but never beyond what was asked for.
+and back, so a clock that was moved shortens or lengthens an expiry, but never beyond what was left when it was written.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,8 +19,11 @@ from broker.native.store import Store
 from broker.packets import Will
 from broker.reason import ReasonCode
 
+logger = logging.getLogger(__name__)
+
 Fill = Callable[[Session, float], None]
 
+_LONGEST_S = 0xFFFF_FFFF  # a message expiry of MQTT
 _DELIVERY = 0
 _RELEASED = 1  # of a delivery of QoS 2 only its packet identifier is left
 
@@ -32,6 +36,8 @@ class Keeper:
         self._kept = store.open()
         self._changed: dict[str, Session] = {}
         store.before_commit = self._write_sessions
+        self.damaged = self._kept.damaged
+        """How many records could not be read at the start."""
         self.operations = 0
         """How many changes were given to the store."""
         self.woken: Callable[[], None] = lambda: None
@@ -99,10 +105,21 @@ class Keeper:
         self._store.delete_session(client_id)
 
     def sessions(self) -> Iterator[tuple[str, str, Fill]]:
-        """Client id, user name, and what fills the session with the rest."""
+        """Client id, user name, and what fills the session with the rest; that may raise anything."""
         for client_id, record in self._kept.sessions.items():
-            fields = cbor2.loads(record)
-            yield client_id, fields[0], partial(_fill, fields, self._kept.deliveries.get(client_id, []))
+            try:
+                fields = cbor2.loads(record)
+                username = str(fields[0])
+            except Exception as error:  # whatever is on disk: it costs one session, not the start
+                self.cannot_read("session", client_id, error)
+                self.delete_session(client_id)
+                continue
+            yield client_id, username, partial(_fill, fields, self._kept.deliveries.get(client_id, []))
+
+    def cannot_read(self, what: str, name: str, error: Exception) -> None:
+        """A record is sound, and yet not what we write."""
+        self.damaged += 1
+        logger.error("the record of the %s %.70r cannot be read and is dropped: %r", what, name, error)
 
     # --- deliveries
 
@@ -144,8 +161,14 @@ class Keeper:
     def retained(self, now: float) -> Iterator[tuple[str, Retained]]:
         wall = time.time()
         for topic, record in self._kept.retained.items():
-            client_id, username, qos, *message = cbor2.loads(record)
-            yield topic, Retained(_read_message(message, qos, now, wall, retain=True), client_id, username)
+            try:
+                client_id, username, qos, *message = cbor2.loads(record)
+                found = Retained(_read_message(message, qos, now, wall, retain=True), client_id, username)
+            except Exception as error:
+                self.cannot_read("message retained on", topic, error)
+                self.delete_retained(topic)
+                continue
+            yield topic, found
 
     def forget_read(self) -> None:
         """What was read at the start is not needed any more."""
@@ -163,15 +186,17 @@ def _from_wall(at: float | None, now: float, wall: float, limit_s: float) -> flo
 
 
 def _message(message: Message) -> tuple[Any, ...]:
-    expires_at = _to_wall(message.expires_at, time.monotonic(), time.time()) if message.expires_at is not None else None
-    return (message.topic, message.payload, message.properties, expires_at)
+    if message.expires_at is None:
+        return (message.topic, message.payload, message.properties, None)
+    left_s = message.expires_at - time.monotonic()
+    return (message.topic, message.payload, message.properties, time.time() + left_s, left_s)
 
 
 def _read_message(fields: list[Any], qos: int, now: float, wall: float, *, retain: bool = False) -> Message:
-    topic, payload, properties, expires_at = fields
+    topic, payload, properties, expires_at, *left_s = fields
     if not properties and expires_at is None and not retain:
         return Message(topic, payload, qos)
-    until = None if expires_at is None else now + (expires_at - wall)
+    until = None if expires_at is None else now + min(expires_at - wall, *left_s, _LONGEST_S)
     return RichMessage(topic, payload, qos, properties=properties, expires_at=until, retain=retain)
 
 

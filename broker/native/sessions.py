@@ -248,7 +248,13 @@ class Sessions:
         now = monotonic()
         for client_id, username, fill in self._keeper.sessions():
             session = self._add(client_id, username)
-            fill(session, now)
+            try:
+                fill(session, now)
+            except Exception as error:  # whatever is on disk: it costs one session, not the start
+                self._keeper.cannot_read("session", client_id, error)
+                session.subscriptions, session.will = {}, None
+                self.forget(session)
+                continue
             session.journal = self._keeper
             for topic_filter, grant in list(session.subscriptions.items()):
                 self._route_to(session, topic_filter, grant)

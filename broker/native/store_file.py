@@ -17,15 +17,20 @@ Keys are stored as bytes: SQLite 3.40 cuts JSON strings at U+0000.
 
 A disk may be full. A file of 1 MiB beside ours holds room back, which a commit may have that deletes more than it puts.
 
-A file that is damaged, or gone while its log is there, is refused and left as it is. A new one is made under another
-name and then renamed, so that there is never half a file.
+Each record has a checksum, of its key and number too. One that does not fit at opening is moved to the table `damaged`,
+said at ERROR and counted: a session, with what waits for it; a delivery; a retained message. The rest is used.
+
+A file that is damaged as such, or gone while its log is there, is refused and left as it is. A new one is made under
+another name and then renamed, so that there is never half a file.
 """
 
 import contextlib
+import logging
 import os
 import sqlite3
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -41,10 +46,12 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+logger = logging.getLogger(__name__)
+
 FILE_NAME = "broker.db"
 LOCK_NAME = "broker.lock"
 RESERVE_NAME = "broker.reserve"
-VERSION = 1
+VERSION = 2
 
 Operation = tuple[int, str, int, bytes | None]
 """What to do (one of the numbers below), the client id or topic, a delivery's seq (or 0), and the record to put."""
@@ -57,12 +64,26 @@ DELETE_RETAINED = 4
 PUT_RETAINED = 5
 
 _SCHEMA = """
-CREATE TABLE session (client BLOB PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE delivery (client BLOB NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL, UNIQUE (client, seq));
-CREATE TABLE retained (topic BLOB PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE session (client BLOB PRIMARY KEY, record BLOB NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE delivery (client BLOB NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL,
+    checksum INTEGER NOT NULL, UNIQUE (client, seq));
+CREATE TABLE retained (topic BLOB PRIMARY KEY, record BLOB NOT NULL, checksum INTEGER NOT NULL);
 """
+_SCHEMA_2 = "CREATE TABLE damaged (what TEXT NOT NULL, key BLOB NOT NULL, seq INTEGER NOT NULL, record BLOB NOT NULL);"
+_UPGRADE = f"""
+BEGIN IMMEDIATE;
+{_SCHEMA_2}
+ALTER TABLE session ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE delivery ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE retained ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+UPDATE session SET checksum = checksum(client, 0, record);
+UPDATE delivery SET checksum = checksum(client, seq, record);
+UPDATE retained SET checksum = checksum(topic, 0, record);
+PRAGMA user_version = 2;
+COMMIT;
+"""  # noqa: S608
 _OPERATIONS = """
-CREATE TEMP VIEW operation AS SELECT 0 AS action, x'' AS key, 0 AS seq, x'' AS record;
+CREATE TEMP VIEW operation AS SELECT 0 AS action, x'' AS key, 0 AS seq, x'' AS record, 0 AS checksum;
 CREATE TEMP TRIGGER forget_client INSTEAD OF INSERT ON operation WHEN new.action = 0 BEGIN
     DELETE FROM delivery WHERE client = new.key;
     DELETE FROM session WHERE client = new.key;
@@ -71,25 +92,32 @@ CREATE TEMP TRIGGER delete_delivery INSTEAD OF INSERT ON operation WHEN new.acti
     DELETE FROM delivery WHERE client = new.key AND seq = new.seq;
 END;
 CREATE TEMP TRIGGER put_delivery INSTEAD OF INSERT ON operation WHEN new.action = 2 BEGIN
-    INSERT INTO delivery (client, seq, record) VALUES (new.key, new.seq, new.record)
-    ON CONFLICT (client, seq) DO UPDATE SET record = excluded.record;
+    INSERT INTO delivery (client, seq, record, checksum) VALUES (new.key, new.seq, new.record, new.checksum)
+    ON CONFLICT (client, seq) DO UPDATE SET record = excluded.record, checksum = excluded.checksum;
 END;
 CREATE TEMP TRIGGER put_session INSTEAD OF INSERT ON operation WHEN new.action = 3 BEGIN
-    INSERT INTO session (client, record) VALUES (new.key, new.record)
-    ON CONFLICT (client) DO UPDATE SET record = excluded.record;
+    INSERT INTO session (client, record, checksum) VALUES (new.key, new.record, new.checksum)
+    ON CONFLICT (client) DO UPDATE SET record = excluded.record, checksum = excluded.checksum;
 END;
 CREATE TEMP TRIGGER delete_retained INSTEAD OF INSERT ON operation WHEN new.action = 4 BEGIN
     DELETE FROM retained WHERE topic = new.key;
 END;
 CREATE TEMP TRIGGER put_retained INSTEAD OF INSERT ON operation WHEN new.action = 5 BEGIN
-    INSERT INTO retained (topic, record) VALUES (new.key, new.record)
-    ON CONFLICT (topic) DO UPDATE SET record = excluded.record;
+    INSERT INTO retained (topic, record, checksum) VALUES (new.key, new.record, new.checksum)
+    ON CONFLICT (topic) DO UPDATE SET record = excluded.record, checksum = excluded.checksum;
 END;
 """
 _APPLY = """INSERT INTO operation
     SELECT json_extract(value, '$[0]'), substr(?2, json_extract(value, '$[1]'), json_extract(value, '$[2]')),
-        json_extract(value, '$[3]'), substr(?2, json_extract(value, '$[4]'), json_extract(value, '$[5]'))
+        json_extract(value, '$[3]'), substr(?2, json_extract(value, '$[4]'), json_extract(value, '$[5]')),
+        json_extract(value, '$[6]')
     FROM json_each(?1)"""
+
+Place = tuple[str, bytes, int]
+"""Where a record is: the table, the key, the number."""
+_COLUMNS = {"session": ("client", "0"), "delivery": ("client", "seq"), "retained": ("topic", "0")}
+_ASIDE_LIMIT = 1000  # damaged records kept to be looked at
+_TOLD_LIMIT = 20  # a line each; the others are in the last line
 
 #: A statement's share of a huge commit; SQLite takes no blob beyond 1 GB, and each is in memory three times.
 _SLICE_BYTES = 32 * 1024 * 1024
@@ -111,6 +139,8 @@ class Kept:
     sessions: dict[str, bytes] = field(default_factory=dict)
     deliveries: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
     retained: dict[str, bytes] = field(default_factory=dict)
+    damaged: int = 0
+    """How many more there were, and are set aside."""
 
 
 class StoreFile:
@@ -131,6 +161,7 @@ class StoreFile:
                 _create(self.path)
             _check_header(self.path)
             self._database = self._connect()
+            self._upgrade(self._database)
             kept = self._read(self._database)
             self._make_reserve()
             return kept
@@ -259,29 +290,68 @@ class StoreFile:
             raise
         return database
 
+    def _upgrade(self, database: sqlite3.Connection) -> None:
+        """From format 1, whose records had no checksum."""
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        _check_version(self.path, version)
+        if version < VERSION:
+            database.create_function("checksum", 3, _checksum)
+            database.executescript(_UPGRADE)
+
     def _read(self, database: sqlite3.Connection) -> Kept:
         execute = database.execute
-        _check_version(self.path, execute("PRAGMA user_version").fetchone()[0])
         found = execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise PersistenceError(self.path, f"is damaged ({' '.join(found.split())}); {_ASIDE}")
+        damaged: list[Place] = []
+        found_in = {
+            what: _sound(execute(f"SELECT {key}, {seq}, record, checksum FROM {what}"), what, damaged)  # noqa: S608
+            for what, (key, seq) in _COLUMNS.items()
+        }
+        sessions = {key: record for key, _, record in found_in["session"]}
+        lost = {key for _, key, _ in damaged}
         deliveries: dict[bytes, list[tuple[int, bytes]]] = {}
-        for client, seq, record in execute("SELECT client, seq, record FROM delivery"):
-            deliveries.setdefault(client, []).append((seq, record))
+        for client, seq, record in found_in["delivery"]:
+            if client not in lost:
+                deliveries.setdefault(client, []).append((seq, record))
         for waiting in deliveries.values():
             waiting.sort()
+        retained = {key: record for key, _, record in found_in["retained"]}
+        if damaged:
+            self._set_aside(database, damaged)
         return Kept(
-            sessions=_text_keys(execute("SELECT client, record FROM session")),
+            sessions=_text_keys(sessions.items()),
             deliveries=_text_keys(deliveries.items()),
-            retained=_text_keys(execute("SELECT topic, record FROM retained")),
+            retained=_text_keys(retained.items()),
+            damaged=len(damaged),
         )
+
+    def _set_aside(self, database: sqlite3.Connection, damaged: list[Place]) -> None:
+        """Out of the way; with a session what waits for it."""
+        for what, key, seq in damaged[:_TOLD_LIMIT]:
+            logger.error("%s: a record is damaged and set aside: %s %.70r, number %r", self.path, what, key, seq)
+        logger.error("%s: %d records were damaged; what they kept is lost", self.path, len(damaged))
+        database.execute("BEGIN IMMEDIATE")
+        for what, key, seq in damaged:
+            self._move(database, what, "= ?", (key, seq))
+            if what == "session":
+                self._move(database, "delivery", ">= ?", (key, 0))
+        database.execute("DELETE FROM damaged WHERE rowid <= (SELECT max(rowid) FROM damaged) - ?", (_ASIDE_LIMIT,))
+        database.execute("COMMIT")
+
+    def _move(self, database: sqlite3.Connection, what: str, compared: str, place: tuple[bytes, int]) -> None:
+        key, seq = _COLUMNS[what]
+        rows = f"FROM {what} WHERE {key} = ? AND {seq} {compared}"
+        database.execute(f"INSERT INTO damaged SELECT '{what}', {key}, {seq}, record {rows}", place)
+        database.execute(f"DELETE {rows}", place)
 
 
 def _packed(operations: Iterable[Operation]) -> Iterator[tuple[str, bytes]]:
     """The parameters of _APPLY, a slice at a time: rows of numbers, and the blob into which they point from 1 on."""
-    rows: list[tuple[int, int, int, int, int, int]] = []
+    rows: list[tuple[int, int, int, int, int, int, int]] = []
     parts: list[bytes] = []
     keys: dict[str, tuple[int, int]] = {}
+    checksums: dict[str, int] = {}
     end = 1
     for action, key, seq, record in operations:
         place = keys.get(key)
@@ -289,22 +359,38 @@ def _packed(operations: Iterable[Operation]) -> Iterator[tuple[str, bytes]]:
             encoded = key.encode("utf-8", "surrogatepass")
             parts.append(encoded)
             place = keys[key] = (end, len(encoded))
+            checksums[key] = zlib.crc32(encoded)
             end += len(encoded)
         if record is None:
-            rows.append((action, *place, seq, 1, 0))
+            rows.append((action, *place, seq, 1, 0, 0))
         else:
             parts.append(record)
-            rows.append((action, *place, seq, end, len(record)))
+            checksum = zlib.crc32(record, checksums[key] ^ seq & 0xFFFFFFFF)  # as `_checksum`
+            rows.append((action, *place, seq, end, len(record), checksum))
             end += len(record)
         if end > _SLICE_BYTES or len(rows) >= _SLICE_ROWS:
             yield orjson.dumps(rows).decode(), b"".join(parts)
-            rows, parts, keys, end = [], [], {}, 1
+            rows, parts, keys, checksums, end = [], [], {}, {}, 1
     if rows:
         yield orjson.dumps(rows).decode(), b"".join(parts)
 
 
 def _shrinking(operations: Iterable[Operation]) -> bool:
     return sum(1 if record is None else -1 for _, _, _, record in operations) > 0
+
+
+def _checksum(key: bytes, seq: int, record: bytes) -> int:
+    return zlib.crc32(record, zlib.crc32(key) ^ seq & 0xFFFFFFFF)
+
+
+def _sound(rows: Iterable[Any], what: str, damaged: list[Place]) -> Iterator[tuple[bytes, int, bytes]]:
+    """Key, number and record of those whose checksum fits; the others go to `damaged`."""
+    for key, seq, record, checksum in rows:
+        is_ours = isinstance(key, bytes) and isinstance(seq, int) and isinstance(record, bytes)
+        if is_ours and checksum == _checksum(key, seq, record):
+            yield key, seq, record
+        else:
+            damaged.append((what, key, seq))
 
 
 def _text_keys(rows: Iterable[tuple[bytes, Any]]) -> dict[str, Any]:
@@ -343,7 +429,7 @@ def _create(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as database:
         database.execute("PRAGMA auto_vacuum = INCREMENTAL")
         database.execute("PRAGMA journal_mode = WAL")
-        database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        database.executescript(f"BEGIN; {_SCHEMA} {_SCHEMA_2} PRAGMA user_version = {VERSION}; COMMIT;")
     new.replace(path)
     if sys.platform != "win32":
         directory = os.open(path.parent, os.O_RDONLY)

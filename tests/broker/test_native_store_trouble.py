@@ -191,7 +191,7 @@ async def test_a_newer_version_is_refused_and_nothing_is_touched(tmp_path: Path)
     content = path.read_bytes()
     names = sorted(os.listdir(tmp_path))
     with pytest.raises(
-        PersistenceError, match=r"written by a newer version \(format 99, this one reads 1\); use that, or"
+        PersistenceError, match=r"written by a newer version \(format 99, this one reads 2\); use that, or"
     ):
         Store(tmp_path).open()
     assert path.read_bytes() == content
