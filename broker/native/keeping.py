@@ -21,7 +21,8 @@ from broker.reason import ReasonCode
 
 logger = logging.getLogger(__name__)
 
-Fill = Callable[[Session, float], None]
+Fill = Callable[[Session, float], bool]
+"""Gives a session its state; True when its client was connected at the time, so that its expiry begins now."""
 
 _LONGEST_S = 0xFFFF_FFFF  # a message expiry of MQTT
 _DELIVERY = 0
@@ -200,7 +201,7 @@ def _read_message(fields: list[Any], qos: int, now: float, wall: float, *, retai
     return RichMessage(topic, payload, qos, properties=properties, expires_at=until, retain=retain)
 
 
-def _fill(fields: Any, deliveries: list[tuple[int, bytes]], session: Session, now: float) -> None:
+def _fill(fields: Any, deliveries: list[tuple[int, bytes]], session: Session, now: float) -> bool:
     """A session as it was; one that was connected at the time waits its whole expiry from now."""
     wall = time.time()
     properties: Any
@@ -236,3 +237,4 @@ def _fill(fields: Any, deliveries: list[tuple[int, bytes]], session: Session, no
             _read_message(message, qos, now, wall), qos, retain=retain, identifiers=identifiers, seq=seq
         )
         session.restore(packet_id, delivery, sent=sent)
+    return expires_at is None

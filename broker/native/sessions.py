@@ -249,7 +249,7 @@ class Sessions:
         for client_id, username, fill in self._keeper.sessions():
             session = self._add(client_id, username)
             try:
-                fill(session, now)
+                was_connected = fill(session, now)
             except Exception as error:  # whatever is on disk: it costs one session, not the start
                 self._keeper.cannot_read("session", client_id, error)
                 session.subscriptions, session.will = {}, None
@@ -259,6 +259,8 @@ class Sessions:
             for topic_filter, grant in list(session.subscriptions.items()):
                 self._route_to(session, topic_filter, grant)
             self._away[client_id] = None
+            if was_connected:  # another restart does not begin its expiry anew
+                self.keep(session)
             deadlines = [each for each in (session.expires_at, session.will_at) if each is not None]
             self._hub.wheel.set(session, min(deadlines))
         for topic, retained in self._keeper.retained(now):

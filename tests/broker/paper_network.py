@@ -5,9 +5,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from broker.engine import ConnectRequest, Guard, Sink
+from broker.native import keeping
 from broker.native.connection import Connection
 from broker.native.hub import Hub
 from broker.native.options import BrokerOptions
@@ -121,13 +123,16 @@ class PaperBroker:
         guard: Guard | None = None,
         sink: Sink | None = None,
         keeper: Any = None,
+        now: float = 1000.0,
     ) -> None:
         self.loop = asyncio.new_event_loop()
-        self.now = 1000.0
+        self.now = now
         self._keeper = keeper
         self._restore = [(module, module.monotonic) for module in _modules_with_a_clock()]
         for module, _ in self._restore:
             module.monotonic = lambda: self.now
+        self._keeping_time = keeping.time
+        keeping.time = SimpleNamespace(monotonic=lambda: self.now, time=lambda: 1_000_000 + self.now)  # type: ignore
         self.hub = self.do(
             lambda: Hub(
                 options or BrokerOptions(),
@@ -145,6 +150,7 @@ class PaperBroker:
         self.turn(5)
         for module, clock in self._restore:
             module.monotonic = clock
+        keeping.time = self._keeping_time  # type: ignore
         self.loop.close()
 
     def do(self, act: Callable[[], Any]) -> Any:

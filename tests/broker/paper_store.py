@@ -16,9 +16,9 @@ class PaperStore:
 
     def __init__(self, of_before: "PaperStore | None" = None) -> None:
         self.hold = False
-        self.sessions: dict[str, bytes] = {} if of_before is None else of_before.sessions
-        self.deliveries: dict[tuple[str, int], bytes] = {} if of_before is None else of_before.deliveries
-        self.retained: dict[str, bytes] = {} if of_before is None else of_before.retained
+        self.sessions: dict[str, bytes] = {} if of_before is None else of_before.sessions.copy()
+        self.deliveries: dict[tuple[str, int], bytes] = {} if of_before is None else of_before.deliveries.copy()
+        self.retained: dict[str, bytes] = {} if of_before is None else of_before.retained.copy()
         self.before_commit: Callable[[], None] = lambda: None
         self._waiting: list[Callable[[], object]] = []
 

@@ -130,3 +130,21 @@ def test_nothing_comes_by_a_route_that_was_forgotten() -> None:
 
         broker.do(in_one_turn)
         assert payloads(subscriber) == [b"0", b"1"]
+
+
+def test_a_session_that_was_connected_expires_though_the_broker_restarts_again_and_again() -> None:
+    store, now = PaperStore(), 1000.0
+    with paper_broker(keeper=keeper(store), now=now) as broker:
+        broker.client(5, "c", properties=KEPT)
+        store.commit()
+        store = PaperStore(store)  # as it is in a crash
+    for _ in range(3):
+        with paper_broker(keeper=keeper(store), now=now) as broker:
+            broker.do(broker.hub.sessions.restore)
+            assert len(broker.hub.sessions) == (now < 2000)
+            broker.wait(400)
+            store.commit()
+            store, now = PaperStore(store), broker.now
+    with paper_broker(keeper=keeper(store), now=now) as broker:
+        broker.do(broker.hub.sessions.restore)
+        assert len(broker.hub.sessions) == 0
