@@ -157,7 +157,7 @@ class RouterModel(RuleBasedStateMachine):
 
     @invariant()
     def what_is_remembered_is_bounded(self) -> None:
-        assert self.router._bytes <= self.limit_bytes
+        assert self.router.bytes <= self.limit_bytes
         assert len(self.router.routes) <= len(TOPICS)
         assert set(self.router._groups) == set(self.members)
 
