@@ -34,8 +34,8 @@ class BrokerOptions:
     """Beyond, a new connection from there is closed at once. Low values suit devices that do not share an address."""
     max_connecting: int = 2_000
     """Connections that have not been let in yet; beyond, a new one is closed at once."""
-    max_connecting_per_address: int = 1_000
-    """The same of one address, so that none takes all of that room."""
+    max_connecting_per_address: int = 2_000
+    """The same of one address. Low values suit devices that do not share one: then none takes all of that room."""
     max_connects_per_s: int = 0
     """CONNECTs a second, with bursts of as many; beyond, CONNACK 0x9F. 0: no bound."""
     max_connects_per_min_per_client: int = 50
