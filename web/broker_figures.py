@@ -59,6 +59,9 @@ MEANINGS: dict[str, Meaning] = {
     "sessions_away": Meaning(FigureGroup.SESSIONS, _GAUGE, "Sessions kept for clients that are away"),
     "subscriptions": Meaning(FigureGroup.SESSIONS, _GAUGE, "Subscriptions of all sessions"),
     "queued_bytes": Meaning(FigureGroup.SESSIONS, _GAUGE, "Messages waiting for their clients", _BYTES),
+    "queued_bytes_of_one": Meaning(FigureGroup.SESSIONS, _GAUGE, "Those of the user name with the most", _BYTES),
+    "inflight": Meaning(FigureGroup.SESSIONS, _GAUGE, "Deliveries that clients have not acknowledged"),
+    "feeds": Meaning(FigureGroup.SESSIONS, _GAUGE, "New subscriptions still being sent what is retained"),
     "sessions_displaced": Meaning(
         FigureGroup.SESSIONS, _COUNTER, "Kept sessions that gave way to a new one at a bound"
     ),
@@ -66,20 +69,25 @@ MEANINGS: dict[str, Meaning] = {
     "messages_sent": Meaning(FigureGroup.MESSAGES, _COUNTER, "Messages to clients, those sent again not counted"),
     "bytes_received": Meaning(FigureGroup.MESSAGES, _COUNTER, "Bytes from clients", _BYTES),
     "bytes_sent": Meaning(FigureGroup.MESSAGES, _COUNTER, "Bytes to clients", _BYTES),
+    "undone": Meaning(FigureGroup.MESSAGES, _GAUGE, "Messages from clients that sink or disk have not taken yet"),
+    "undone_bytes": Meaning(FigureGroup.MESSAGES, _GAUGE, "Their size", _BYTES),
     "wills": Meaning(FigureGroup.MESSAGES, _COUNTER, "Wills published"),
     "retained_messages": Meaning(
         FigureGroup.MESSAGES, _GAUGE, "Retained messages, those of the broker itself included"
     ),
     "retained_bytes": Meaning(FigureGroup.MESSAGES, _GAUGE, "Memory for retained messages, estimated", _BYTES),
     "routes": Meaning(FigureGroup.MESSAGES, _GAUGE, "Topics whose subscribers are remembered"),
+    "routes_bytes": Meaning(FigureGroup.MESSAGES, _GAUGE, "Memory for these topics, estimated", _BYTES),
     "routes_forgotten": Meaning(
         FigureGroup.MESSAGES, _COUNTER, "Times that all of these were forgotten, to bound memory"
     ),
     "refused_connections": Meaning(
         FigureGroup.REFUSED, _COUNTER, "Connections closed before a CONNECT: at a bound, or none came in time"
     ),
+    "refused_per_address": Meaning(FigureGroup.REFUSED, _COUNTER, "Those of them that were too many from one address"),
     "refused_connects": Meaning(FigureGroup.REFUSED, _COUNTER, "Clients not let in: wrong credentials, or at a bound"),
     "rate_refused": Meaning(FigureGroup.REFUSED, _COUNTER, "Those of them that came too fast, one after the other"),
+    "flapping_refused": Meaning(FigureGroup.REFUSED, _COUNTER, "Those of them whose client connects over and over"),
     "refused_publishes": Meaning(
         FigureGroup.REFUSED, _COUNTER, "Messages to topics that their client may not publish to"
     ),
@@ -95,6 +103,7 @@ MEANINGS: dict[str, Meaning] = {
     "slow_closed": Meaning(FigureGroup.DROPPED, _COUNTER, "Clients disconnected because they did not read"),
     "persistence_pending_bytes": Meaning(FigureGroup.DISK, _GAUGE, "State on its way to the disk", _BYTES),
     "persistence_commits": Meaning(FigureGroup.DISK, _COUNTER, "Commits to the disk"),
+    "persistence_damaged": Meaning(FigureGroup.DISK, _COUNTER, "Records that could not be read at the start"),
     "persistence_failing": Meaning(FigureGroup.DISK, _GAUGE, "1 while the disk takes nothing; acknowledgements wait"),
 }
 """By the names of `broker.Broker.metrics()`, in the order in which people read them."""

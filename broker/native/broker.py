@@ -229,6 +229,7 @@ class Broker:
             "routes_bytes": options.max_routes_bytes,
             "sessions": options.max_sessions,
             "queued_bytes": options.max_queued_bytes_in_all,
+            "queued_bytes_of_one": options.max_queued_bytes_per_username,
             "retained_messages": options.max_retained,
             "retained_bytes": options.max_retained_bytes,
         }

@@ -194,6 +194,7 @@ class Hub:
             "sessions_away": self.sessions.away,
             "subscriptions": sum(len(session.subscriptions) for session in self.sessions),
             "queued_bytes": self.sessions.queued_bytes,
+            "queued_bytes_of_one": self.sessions.queued_bytes_of_one,
             "retained_messages": len(self.retained),
             "retained_bytes": self.retained.bytes,
             "routes": len(self.router.routes),

@@ -71,6 +71,8 @@ class BrokerOptions:
     max_queued: int = 1_000
     """Deliveries of QoS 1 and 2 waiting for one client, connected or not; at most 60,000. Beyond, see `queue_full`."""
     max_queued_bytes: int = 4 * MIB
+    max_queued_bytes_per_username: int = 64 * MIB
+    """Of all sessions of one user name together, so that no user takes all of the room. Beyond, as for one session."""
     max_queued_bytes_in_all: int = 256 * MIB
     """Of all sessions together. Beyond, as for one session."""
     queue_full: Literal["drop_oldest", "drop_newest", "disconnect"] = "drop_oldest"

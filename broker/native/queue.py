@@ -1,8 +1,8 @@
 """The deliveries of QoS 1 and 2 that wait for one session, in order and bounded. No I/O, no clock."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from broker.native.counters import Counters
@@ -22,15 +22,19 @@ class Shared:
     dirty: "list[Session]"
     queued_bytes: int = 0
     """Of the deliveries queued in all sessions."""
+    queued_bytes_of: Counter[str] = field(default_factory=Counter)
+    """The same of each user name; users with nothing queued are not in it."""
 
 
 class DeliveryQueue:
     """Deliveries with the packet identifiers they will have."""
 
-    __slots__ = ("_ids", "_items", "_shared", "bytes")
+    __slots__ = ("_ids", "_items", "_shared", "_username", "bytes")
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, username: str) -> None:
+        """An empty user name is no user's: what clients without one have queued counts only towards the whole."""
         self._shared = shared
+        self._username = username
         # Most sessions never queue anything: nothing is made before it is needed
         self._items: deque[tuple[int, Delivery]] | None = None
         self._ids: set[int] | None = None
@@ -54,6 +58,7 @@ class DeliveryQueue:
             len(self) < options.max_queued
             and self.bytes + size <= options.max_queued_bytes
             and self._shared.queued_bytes + size <= options.max_queued_bytes_in_all
+            and self._of_user + size <= options.max_queued_bytes_per_username
         )
 
     def can_make_room(self, message: Message) -> bool:
@@ -64,7 +69,13 @@ class DeliveryQueue:
             options.max_queued > 0
             and size <= options.max_queued_bytes
             and others + size <= options.max_queued_bytes_in_all
+            and max(0, self._of_user - self.bytes) + size <= options.max_queued_bytes_per_username
         )
+
+    @property
+    def _of_user(self) -> int:
+        """Bytes queued in all sessions of the same user."""
+        return self._shared.queued_bytes_of.get(self._username, 0)
 
     def push(self, packet_id: int, delivery: Delivery) -> None:
         """Add one at the end. Whether there is room is for the caller to ask."""
@@ -107,4 +118,9 @@ class DeliveryQueue:
 
     def _count(self, size: int) -> None:
         self.bytes += size
-        self._shared.queued_bytes += size
+        shared, username = self._shared, self._username
+        shared.queued_bytes += size
+        if username:
+            shared.queued_bytes_of[username] += size
+            if not shared.queued_bytes_of[username]:
+                del shared.queued_bytes_of[username]

@@ -161,7 +161,7 @@ class Session:
         self._limit_bytes = shared.options.max_queued_bytes
         self._again: dict[int, Delivery] = {}  # sent on an earlier connection, to be sent again when the window allows
         self._releasing: set[int] = set()  # numbers of those in `released` of which the disk does not know yet
-        self._queue = DeliveryQueue(shared)
+        self._queue = DeliveryQueue(shared, username)
         self._aliases: dict[bytes, bytes] = {}
 
     @property

@@ -56,6 +56,11 @@ class Sessions:
         """Of the deliveries queued in all of them."""
         return self._shared.queued_bytes
 
+    @property
+    def queued_bytes_of_one(self) -> int:
+        """Of the user name with the most."""
+        return max(self._shared.queued_bytes_of.values(), default=0)
+
     def make_room(self, client_id: str, username: str) -> bool:
         """Whether a session fits, after the one longest away has given way if need be."""
         known = self._by_client_id.get(client_id)

@@ -91,6 +91,26 @@ async def test_all_queues_together_are_bounded() -> None:
         assert broker.engine.metrics()["queued_bytes"] == 0
 
 
+async def test_one_user_takes_no_more_than_its_part_of_all_queues() -> None:
+    async with native(max_queued_bytes_per_username=1000, max_queued_bytes_in_all=3000) as broker:
+        for name in ("greedy 1", "greedy 2", "greedy 3", "modest"):
+            async with broker.client(name, username=name.split()[0], **KEPT) as client:
+                await client.subscribe("modest" if name == "modest" else "q", qos=1)
+                await client.leave()
+        await until(lambda: not any(each.connected for each in broker.engine.sessions()))
+        await publish(broker, *(b"x" * 100 for _ in range(50)))
+        assert 800 < broker.engine.metrics()["queued_bytes_of_one"] <= 1000
+        dropped = broker.engine.metrics()["dropped_queue"]
+        await publish(broker, *(b"x" * 100 for _ in range(8)), topic="modest")
+        metrics = broker.engine.metrics()
+        assert (metrics["dropped_queue"], metrics["queued_bytes_of_one"]) == (
+            dropped,
+            metrics["queued_bytes"] - 8 * 108,
+        )
+        assert await broker.engine.kick("greedy") == 3
+        assert broker.engine.metrics()["queued_bytes_of_one"] == 8 * 108
+
+
 async def test_retained_messages_all_come_however_small_the_queue() -> None:
     async with native(max_queued=10, max_inflight=10) as broker, broker.client("s") as client:
         for number in range(100):
