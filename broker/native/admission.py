@@ -257,7 +257,9 @@ async def _ask(
         return
     if not hub.flapping.may_come(client_id, connection.address, monotonic()):
         hub.counters.flapping_refused += 1
-        _refuse(connection, ReasonCode.CONNECTION_RATE_EXCEEDED)
+        reason = ReasonCode.CONNECTION_RATE_EXCEEDED
+        hub.hooks.tell("refused", client_id, username, "connect", connection.address, reason)
+        _refuse(connection, reason)
         return
     unwanted = await hub.sessions.revoked(client_id, username) if not packet.clean_start else set()
     if connection.ended:  # kicked, or gone, while the Guard thought
