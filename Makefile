@@ -7,7 +7,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-docs fuzz docs clean console
+.PHONY: help demo test lint fmt bench bench-docs chaos fuzz docs clean console
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,10 @@ bench: $(DEV_STAMP) ## the benchmarks, peers in the same run
 fuzz: $(DEV_STAMP) ## the models of the broker at length, then two million damaged packets (6 minutes; ARGS="--seeds 7 8")
 	MODEL_DEPTH=10 $(BIN)/python -m pytest -q --timeout=900 tests/broker/test_native_inbound_model.py tests/broker/test_native_broker_model.py
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+chaos: $(DEV_STAMP) ## kill, overload and starve a server for a quarter of an hour (the tests do it for a minute)
+	sh tests/install_servers.sh
+	CHAOS_SECONDS=60 CHAOS_ROUNDS=100 $(BIN)/python -m pytest tests/e2e/test_overload.py tests/e2e/test_kill.py
 
 bench-docs: $(DEV_STAMP) ## measure all and write docs/benchmarks.md and its pictures again (forty quiet minutes)
 	sh tests/install_servers.sh

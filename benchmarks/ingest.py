@@ -66,12 +66,17 @@ def over_mqtt(
     *,
     forwarded: bool = False,
     watch: "Watch | None" = None,
+    days_ago: int = DAYS,
+    sent_by: dict[str, int] | None = None,
 ) -> dict[str, float]:
-    """Acknowledged messages a second and how many there were; with `forwarded` those that arrived at a subscriber."""
+    """Acknowledged messages a second and how many there were; with `forwarded` those that arrived at a subscriber.
+
+    The messages' times begin `days_ago` and go on for DAYS at most. `sent_by` is told how many each device sent.
+    """
     publishers, window, metrics = shape.publishers, shape.window, shape.metrics
     devices = broker.devices[:publishers]
     step = step_ms(int((seconds + WARM_UP_S) * EXPECTED_RATE) // publishers)
-    start_ms = int(time.time() * 1000) - DAYS * DAY_MS
+    start_ms = int(time.time() * 1000) - days_ago * DAY_MS
     with ExitStack() as stack:
         writers = stack.enter_context(sessions(broker, devices))
         sources = {
@@ -119,6 +124,9 @@ def over_mqtt(
                 elif packets is not None:
                     done += packets.receive()
                     packets.acknowledge()
+    if sent_by is not None:
+        for device, source in zip(devices, sources.values(), strict=True):
+            sent_by[device.id] = sent_by.get(device.id, 0) + source.telemetry.sent
     return {"rate": rate, "lost": 1 - done / sent, "messages": done, "values": rate * metrics}
 
 

@@ -36,7 +36,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
     chance = random.Random(7)
     acknowledged: list[int] = []
     first = 0
-    for _ in range(8):
+    for _ in range(12):
         numbers = kill_a_child(path, first, chance.randrange(1, 3000))
         assert numbers == list(range(first, first + len(numbers)))  # order was kept
         acknowledged += numbers
