@@ -26,7 +26,7 @@ from gateway.kinds import Fixed
 from gateway.link import Outcome
 from gateway.readings import Kind
 from gateway.recent import Row, Summary
-from gateway.refusals import shutting_down, store_full
+from gateway.refusals import held_back, shutting_down, store_full
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ class JournalOptions:
 
     limit_bytes: int = 1 << 30
     """Of rows on disk, deflated: some hundred million readings. Past it, telemetry waits and is then refused."""
+    limit_age_s: float | None = None
+    """Of the oldest row on disk: past it the same, for who would rather hear of it than store stale data; None: any."""
     pending_limit_bytes: int = 64 << 20
     """Of messages in memory that wait for their commit."""
     group_limit_bytes: int = 4 << 20
@@ -65,7 +67,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalStats:
-    """`state`: "ok", "full" (over its limit) or "failing" (the disk refuses)."""
+    """`state`: "ok", "full" (over a limit) or "failing" (the disk refuses)."""
 
     state: str
     detail: str
@@ -105,7 +107,7 @@ class Journal:
         self._pending: deque[Entry] = deque()
         self._pending_bytes = 0
         self._committing: list[Entry] = []
-        self._rows: deque[tuple[int, int]] = deque()  # (seq, bytes) of each row on disk
+        self._rows: deque[tuple[int, int, int]] = deque()  # (seq, bytes, when committed) of each row on disk
         self._bytes = 0
         self._waits: dict[str, Erasure] = {}
         self._closing = False
@@ -126,8 +128,8 @@ class Journal:
         file = await loop.run_in_executor(self._writer, make)
         self._file = file
         summaries, file.summaries = file.summaries, []
-        self._rows = deque((summary.seq, summary.bytes) for summary in summaries)
-        self._bytes = sum(size for _, size in self._rows)
+        self._rows = deque((summary.seq, summary.bytes, summary.at_ms) for summary in summaries)
+        self._bytes = sum(size for _, size, _ in self._rows)
         self.last_seq = max(file.last_number(), summaries[-1].seq if summaries else 0)
         self._waits = {one.device_id: one for one in file.erasures()}
         return summaries
@@ -153,14 +155,14 @@ class Journal:
         if self._failing and self._monotonic() < self._retry_at:
             return store_full(self.options.retry_after_s, "the journal's disk is full or failing")
         if self._out_of_patience or self._pending_bytes >= self.options.pending_limit_bytes:
-            return store_full(self.options.retry_after_s)
+            return held_back(self.options.retry_after_s)
         return None
 
     def append(self, entry: Entry) -> None:
         """Make an entry safe with the next group. One without messages is settled in its turn all the same."""
         refusal = self.refusal
         if refusal is None and self._pending_bytes + entry.cost > self.options.pending_limit_bytes:
-            refusal = store_full(self.options.retry_after_s)
+            refusal = held_back(self.options.retry_after_s)
         if refusal is not None:
             self._settle([entry], refusal)
             return
@@ -243,7 +245,10 @@ class Journal:
 
     @property
     def _is_full(self) -> bool:
-        return self._bytes >= self.options.limit_bytes
+        if self._bytes >= self.options.limit_bytes:
+            return True
+        limit_s = self.options.limit_age_s
+        return limit_s is not None and bool(self._rows) and self._now_ms() - self._rows[0][2] > limit_s * 1000
 
     async def _in_thread(self, executor: ThreadPoolExecutor, call: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(executor, call)
@@ -281,7 +286,7 @@ class Journal:
         if error is None:
             summary = job.result()
             self.last_seq = summary.seq
-            self._rows.append((summary.seq, summary.bytes))
+            self._rows.append((summary.seq, summary.bytes, summary.at_ms))
             self._bytes += summary.bytes
             self._commits += 1
             self._recovered()
@@ -345,14 +350,14 @@ class Journal:
     def _start_waiting(self) -> None:
         self._idle.clear()
         if self._patience is None:
-            logger.warning("%s: full (%d bytes), telemetry waits for the store", self._path, self._bytes)
+            logger.warning("%s: full (%d bytes or too old), telemetry waits for the store", self._path, self._bytes)
             loop = asyncio.get_running_loop()
             self._patience = loop.call_later(self.options.wait_limit_s, self._lose_patience)
 
     def _lose_patience(self) -> None:
         self._out_of_patience = True
         logger.error("%s: still full after %.0f s, telemetry is refused", self._path, self.options.wait_limit_s)
-        self._refuse_pending(store_full(self.options.retry_after_s))
+        self._refuse_pending(held_back(self.options.retry_after_s))
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:

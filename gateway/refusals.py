@@ -37,6 +37,9 @@ class Refusal(StrEnum):
     STORE_REJECTED = "store_rejected"
     """Only in dead letters: the message was acknowledged, and the store would not have this reading of it."""
     STORE_FULL = "store_full"
+    """No room on a disk, or no writing to it."""
+    HELD_BACK = "held_back"
+    """More has come than the store takes: the sender must wait."""
     BUSY = "busy"
     SHUTTING_DOWN = "shutting_down"
     INTERNAL_ERROR = "internal_error"
@@ -49,6 +52,7 @@ _CODES = {
     Refusal.UNKNOWN_DEVICE: ReasonCode.NOT_AUTHORIZED,
     Refusal.UNKNOWN_CHANNEL: ReasonCode.TOPIC_NAME_INVALID,
     Refusal.STORE_FULL: ReasonCode.QUOTA_EXCEEDED,
+    Refusal.HELD_BACK: ReasonCode.QUOTA_EXCEEDED,
     Refusal.BUSY: ReasonCode.SERVER_BUSY,
     Refusal.SHUTTING_DOWN: ReasonCode.SERVER_SHUTTING_DOWN,
     Refusal.INTERNAL_ERROR: ReasonCode.UNSPECIFIED_ERROR,
@@ -68,6 +72,12 @@ def refuse(reason: Refusal, detail: str, *, retry_after_s: float | None = None) 
 def store_full(retry_after_s: float, detail: str = "the journal has no room") -> Outcome:
     """Telemetry cannot be made safe now; what was acknowledged before stays."""
     return refuse(Refusal.STORE_FULL, detail, retry_after_s=retry_after_s)
+
+
+def held_back(retry_after_s: float) -> Outcome:
+    """Telemetry comes faster than the store takes it; what was acknowledged before stays."""
+    detail = "the store has not taken what came before: send the same again later"
+    return refuse(Refusal.HELD_BACK, detail, retry_after_s=retry_after_s)
 
 
 def busy(retry_after_s: float = 1.0, detail: str = "too many messages are waiting") -> Outcome:

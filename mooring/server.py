@@ -260,6 +260,7 @@ def _journal_options(settings: Settings) -> JournalOptions:
     return JournalOptions(
         synchronous="FULL" if settings.journal.synchronous == "full" else "NORMAL",
         limit_bytes=settings.journal.limit_mib * 1024 * 1024,
+        limit_age_s=None if settings.journal.limit_hours is None else settings.journal.limit_hours * 3600,
     )
 
 

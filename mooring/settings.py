@@ -98,6 +98,9 @@ class JournalSettings(Section):
         "full", description="`full` survives power failure; `normal` survives a crash, and commits are cheaper"
     )
     limit_mib: int = Field(1024, ge=8, description="Journal size at which senders are held back")
+    limit_hours: float | None = Field(
+        None, gt=0, description="Age of what the store has not taken at which senders are held back; unset: any"
+    )
 
 
 class AdminSettings(Section):

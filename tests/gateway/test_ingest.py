@@ -124,7 +124,7 @@ async def test_a_kind_whose_reading_was_refused_is_not_fixed(tmp_path: Path, clo
     lane = Lane(tmp_path / "journal.db", clock, pending_limit_bytes=100)
     await lane.journal.open()
     (outcome,) = await lane.send(uplink("a", b'{"t": 1}'))
-    assert (outcome.code, outcome.reason) == (ReasonCode.QUOTA_EXCEEDED, "store_full")
+    assert (outcome.code, outcome.reason) == (ReasonCode.QUOTA_EXCEEDED, "held_back")
     assert lane.ingest.kinds.sort("a", [Reading("a", "t", 1, "text")]).unfit == []
     assert lane.stored == []
     await lane.journal.close()

@@ -171,7 +171,7 @@ async def test_pending_memory_is_bounded(open_journal, brake: Brake) -> None:
     assert 85 <= len(told) <= 95
     for _, refusal in told:
         assert refusal is not None
-        assert (refusal.code, refusal.reason) == (ReasonCode.QUOTA_EXCEEDED, "store_full")
+        assert (refusal.code, refusal.reason) == (ReasonCode.QUOTA_EXCEEDED, "held_back")
         assert refusal.retry_after_s == journal.options.retry_after_s
     brake.free.set()
     await journal.barrier()
@@ -200,14 +200,33 @@ async def test_a_journal_that_stays_full_refuses_and_keeps_what_it_has(open_jour
     await journal.barrier()
     journal.append(entry(2, told))
     await until(lambda: len(told) == 2)
-    assert told[1][1].reason == "store_full"
+    assert told[1][1].reason == "held_back"
     journal.append(entry(3, told))  # at once from now on
-    assert told[2][1].reason == "store_full"
+    assert told[2][1].reason == "held_back"
     assert [row.seq for row in await journal.read(0, 10)] == [1]
     await journal.forget(1)
     journal.append(entry(4, told))
     await journal.barrier()
     assert told[3] == (4, None)
+
+
+async def test_a_journal_may_have_a_limit_in_age(open_journal, clock: Clock) -> None:
+    journal = await open_journal(limit_age_s=60, wait_limit_s=0.03)
+    told: list = []
+    journal.append(entry(1, told))
+    await journal.barrier()
+    clock.move(59)
+    journal.append(entry(2, told))
+    await journal.barrier()
+    clock.move(2)
+    journal.append(entry(3, told))
+    await until(lambda: len(told) == 3)
+    assert [refusal and refusal.reason for _, refusal in told] == [None, None, "held_back"]
+    assert journal.stats().state == "full"
+    await journal.forget(1)
+    journal.append(entry(4, told))
+    await journal.barrier()
+    assert told[-1] == (4, None)
 
 
 async def test_a_failing_disk_refuses_the_group_and_all_that_waits_and_is_tried_again(

@@ -19,7 +19,7 @@ import pytest
 from broker.reason import ReasonCode
 from gateway.link import TAKEN, Downlink, Outcome
 from gateway.links.http import ArtifactFile, AttendanceOptions, HttpLink, HttpOptions, RouteOptions
-from gateway.refusals import Refusal, busy, refuse, store_full, unknown_device
+from gateway.refusals import Refusal, busy, held_back, refuse, store_full, unknown_device
 from tests.gateway.test_link_contract import TIMEOUT_S, Recorder
 
 FIRMWARE = bytes(range(256)) * 1000
@@ -239,6 +239,7 @@ async def test_the_outcomes_data_is_in_the_answer(api: Api) -> None:
         (refuse(Refusal.TOO_FAST, "no", retry_after_s=0.2), 429),
         (unknown_device("pump-7"), 401),
         (store_full(7.1), 503),
+        (held_back(7.1), 429),
         (busy(), 503),
         (Outcome(code=ReasonCode.UNSPECIFIED_ERROR), 500),
     ],
