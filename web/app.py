@@ -16,13 +16,14 @@ from web.console_files import ConsoleFiles
 from web.docs import docs_file
 from web.errors import ListenError
 from web.faults import problem_of
-from web.keys import DOCUMENT, METRICS, OVERVIEWS
+from web.keys import DOCUMENT, EXPORTS, METRICS, OVERVIEWS
 from web.live import LiveViews
 from web.metrics import Metrics
 from web.openapi import openapi_json
 from web.options import WebOptions
 from web.overview import Overviews
 from web.parts import PARTS, DeviceEndpoints, Parts, Sessions
+from web.readings_csv import Exports
 from web.routes import SUBJECTS
 from web.security_headers import security_headers
 
@@ -107,6 +108,7 @@ class WebServer:
         app[PARTS] = self._parts
         app[OVERVIEWS] = self._overviews
         app[METRICS] = metrics
+        app[EXPORTS] = Exports()
         app[DOCUMENT] = openapi_json(self._parts.version)
         app.on_response_prepare.append(security_headers(https=self._options.is_https))
         app.on_startup.append(self._start_live)

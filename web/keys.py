@@ -4,7 +4,9 @@ from aiohttp import web
 
 from web.metrics import Metrics
 from web.overview import Overviews
+from web.readings_csv import Exports
 
 OVERVIEWS = web.AppKey("OVERVIEWS", Overviews)
 METRICS = web.AppKey("METRICS", Metrics)
 DOCUMENT = web.AppKey("DOCUMENT", bytes)
+EXPORTS = web.AppKey("EXPORTS", Exports)

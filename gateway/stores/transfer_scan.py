@@ -4,7 +4,7 @@ A query gives the newest `limit` of a series only. So a span is asked for in win
 it; its width grows again where readings are sparse.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -34,7 +34,7 @@ class Enumerable(Source, Protocol):
 
 async def scan(
     source: Source, device_id: str, start_ms: int, end_ms: int, metrics: Sequence[str] = ()
-) -> AsyncIterator[list[Reading]]:
+) -> AsyncGenerator[list[Reading], None]:
     """A device's readings in [start_ms, end_ms), window after window, each in order of time, then of metric."""
     width_ms = min(_FIRST_WINDOW_MS, max(1, end_ms - start_ms))
     at = start_ms

@@ -3,17 +3,22 @@
 import time
 from datetime import UTC, datetime
 
+from aiohttp import web
+
 from fleet.views import Role
 from gateway.store import Aggregate, Query
 from web.api.layer import Routes
 from web.api.problem import Problem
 from web.call import Call
+from web.keys import EXPORTS
+from web.readings_csv import Asked
 from web.schemas.base import DeviceId
-from web.schemas.telemetry import Latest, LatestValue, Series, Telemetry, TelemetryQuery
+from web.schemas.telemetry import ExportQuery, Latest, LatestValue, Series, Telemetry, TelemetryQuery
 
 telemetry = Routes("Telemetry", "Readings, by device and metric.")
 
 _HOUR_MS = 3_600_000
+_DAY_MS = 86_400_000
 _MAX_METRICS = 100
 _MAX_MS = 253_402_300_800_000
 """The end of year 9999: what a date can say."""
@@ -22,13 +27,7 @@ _MAX_MS = 253_402_300_800_000
 @telemetry.get("/api/v1/devices/{id}/telemetry", summary="Readings in a range", role=Role.VIEWER, raises=(404, 503))
 async def get_telemetry(call: Call, device_id: DeviceId, query: TelemetryQuery) -> Telemetry:
     """With `buckets`, one value a bucket, empty ones left out; without, the raw readings, newest 10,000 a metric."""
-    end_ms = _ms("end", query.end) if query.end else now_ms()
-    start_ms = _ms("start", query.start) if query.start else end_ms - _HOUR_MS
-    if start_ms >= end_ms:
-        raise Problem(422, "start: must be before end", errors=[("start", "must be before end")])
-    metrics = tuple(dict.fromkeys(part for part in query.metrics.split(",") if part))
-    if len(metrics) > _MAX_METRICS:
-        raise Problem(422, f"metrics: at most {_MAX_METRICS}", errors=[("metrics", f"at most {_MAX_METRICS}")])
+    start_ms, end_ms, metrics = _asked(query, _HOUR_MS)
     await call.fleet.devices.get(device_id)
     found = await call.gateway.history.query(
         Query(
@@ -41,6 +40,24 @@ async def get_telemetry(call: Call, device_id: DeviceId, query: TelemetryQuery) 
         )
     )
     return Telemetry(series={metric: Series(t=series.t, v=series.v) for metric, series in found.items()})
+
+
+@telemetry.get(
+    "/api/v1/devices/{id}/telemetry/export",
+    summary="Readings in a range as a file",
+    role=Role.VIEWER,
+    raises=(404, 503),
+    produces="text/csv",
+)
+async def export_telemetry(call: Call, device_id: DeviceId, query: ExportQuery) -> web.StreamResponse:
+    """Every raw reading, as CSV: device, metric, ts, time, type, value. Sent as it is read; four at once.
+
+    Texts that a spreadsheet would run as a formula have an apostrophe in front.
+    """
+    start_ms, end_ms, metrics = _asked(query, _DAY_MS)
+    await call.fleet.devices.get(device_id)
+    asked = Asked(device_id=device_id, start_ms=start_ms, end_ms=end_ms, metrics=metrics, wide=query.wide)
+    return await call.request.app[EXPORTS].send(call.request, call.gateway.history, asked)
 
 
 @telemetry.get(
@@ -61,6 +78,18 @@ async def get_latest(call: Call, device_id: DeviceId) -> Latest:
 def now_ms() -> int:
     """Unix time in ms."""
     return time.time_ns() // 1_000_000
+
+
+def _asked(query: TelemetryQuery | ExportQuery, span_ms: int) -> tuple[int, int, tuple[str, ...]]:
+    """(start_ms, end_ms, metrics) of a query; without a start, `span_ms` before the end."""
+    end_ms = _ms("end", query.end) if query.end else now_ms()
+    start_ms = _ms("start", query.start) if query.start else max(0, end_ms - span_ms)
+    if start_ms >= end_ms:
+        raise Problem(422, "start: must be before end", errors=[("start", "must be before end")])
+    metrics = tuple(dict.fromkeys(part for part in query.metrics.split(",") if part))
+    if len(metrics) > _MAX_METRICS:
+        raise Problem(422, f"metrics: at most {_MAX_METRICS}", errors=[("metrics", f"at most {_MAX_METRICS}")])
+    return start_ms, end_ms, metrics
 
 
 def _ms(field: str, text: str) -> int:

@@ -1,6 +1,7 @@
 """Readings as the API asks for and gives them. Times of points are Unix time in ms. No I/O."""
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field, RootModel
 
@@ -24,6 +25,14 @@ class TelemetryQuery(In):
     end: str | None = Field(default=None, max_length=40, description="ms or RFC 3339, exclusive; default: now.")
     buckets: int | None = Field(default=None, ge=1, le=2000, description="How many; left out: the raw readings.")
     agg: Agg = Field(default=Agg.MEAN, description="What a bucket shows; text and booleans know last and count.")
+
+
+class ExportQuery(In):
+    metrics: str = Field(default="", max_length=4096, description="Comma-separated names; none for all.")
+    start: str | None = Field(default=None, max_length=40, description="ms or RFC 3339; default: a day before end.")
+    end: str | None = Field(default=None, max_length=40, description="ms or RFC 3339, exclusive; default: now.")
+    wide: bool = Field(default=False, description="One row a time and one column a metric.")
+    format: Literal["csv"] = "csv"
 
 
 class Series(Out):
