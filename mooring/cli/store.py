@@ -32,6 +32,7 @@ from mooring.errors import MooringError
 from mooring.import_readings import Import, opened
 from mooring.offline_store import Local, Maintained, offline_store
 from mooring.output_file import output_file
+from mooring.parquet_file import ParquetFile
 from mooring.settings import Settings, load
 
 T = TypeVar("T")
@@ -54,6 +55,11 @@ class Target(StrEnum):
 class FileFormat(StrEnum):
     CSV = "csv"
     LINES = "lines"
+
+
+class ExportFormat(StrEnum):
+    CSV = "csv"
+    PARQUET = "parquet"
 
 
 @app.command()
@@ -122,10 +128,15 @@ def export(
     start: Annotated[str, typer.Option(help="RFC 3339, a date, or ms; default: the oldest")] = "",
     end: Annotated[str, typer.Option(help="The same, exclusive; default: the newest")] = "",
     wide: Annotated[bool, typer.Option("--wide", help="One row a time, one column a metric")] = False,
+    form: Annotated[ExportFormat, typer.Option("--format", help="parquet needs `pip install 'mooring[parquet]'`")] = (
+        ExportFormat.CSV
+    ),
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Write readings as CSV: `device,metric,ts,time,type,value`, or one column a metric with --wide."""
+    """Write readings as CSV: `device,metric,ts,time,type,value`, or one column a metric with --wide; or as Parquet."""
+    if wide and form is ExportFormat.PARQUET:
+        raise MooringError("--wide is for CSV")
     start_ms, end_ms = _time("--start", start), _time("--end", end)
     metrics = tuple(metric or ())
 
@@ -142,16 +153,23 @@ def export(
                 raise MooringError(f"{len(columns)} columns: choose some with --metric, or leave --wide out")
         points = 0
         with output_file(file) as out, progress_of("export") as progress:
-            out.write(header_of(columns))
+            parquet = ParquetFile(out) if form is ExportFormat.PARQUET else None
+            if parquet is None:
+                out.write(header_of(columns))
             for place, one in enumerate(devices):
                 progress(place, len(devices))
                 async for readings in scan(store, one, begin, stop, metrics):
+                    points += len(readings)
+                    if parquet is not None:
+                        parquet.write(readings)
+                        continue
                     try:
                         rows = encode_long(readings) if columns is None else encode_wide(readings, columns)
                     except KeyError as error:
                         raise ApiError(f"{one} has changed the kind of {error.args[0][0]}: leave --wide out") from error
                     out.write(rows)
-                    points += len(readings)
+            if parquet is not None:
+                parquet.close()
         return points
 
     typer.echo(f"{_offline(config, data_dir, work)} readings", err=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from gateway.readings import Reading
@@ -89,6 +90,27 @@ def test_an_export_is_narrowed_by_device_metric_and_time(data_dir: Path, tmp_pat
     rows = result.stdout.splitlines()
     assert rows[0] == "device,metric,ts,time,type,value"
     assert [row.split(",")[0::5] for row in rows[1:]] == [["pump-2", "5.5"], ["pump-2", "6.5"]]
+
+
+def test_a_parquet_file_holds_every_reading_in_the_column_of_its_kind(data_dir: Path, tmp_path: Path) -> None:
+    result = mooring("store", "export", "out.parquet", "--format", "parquet", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    found = []
+    for row in rows:
+        (value,) = [row[kind] for kind in ("number", "boolean", "text") if row[kind] is not None]
+        found.append(Reading(row["device"], row["metric"], round(row["ts"].timestamp() * 1000), value))
+    assert in_order(found) == in_order(READINGS)
+
+
+def test_without_pyarrow_parquet_says_what_to_install(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "shadow" / "pyarrow").mkdir(parents=True)
+    (tmp_path / "shadow" / "pyarrow" / "__init__.py").write_text("raise ImportError")
+    path = os.pathsep.join([str(tmp_path / "shadow"), os.environ.get("PYTHONPATH", "")])
+    result = mooring("store", "export", "out.parquet", "--format", "parquet", cwd=tmp_path, PYTHONPATH=path)
+    assert result.returncode == 2
+    assert "mooring[parquet]" in result.stderr
+    assert not list(tmp_path.glob("*out.parquet*"))
 
 
 def test_stats_are_told_as_json(data_dir: Path, tmp_path: Path) -> None:
