@@ -23,12 +23,13 @@ from gateway.stores.transfer_csv import columns_of, encode_long, encode_wide, he
 from gateway.stores.transfer_lines import Mapping, Precision
 from gateway.stores.transfer_scan import scan
 from gateway.stores.victoriametrics import VictoriaOptions, VictoriaStore
-from mooring.cli.client import ApiError
+from mooring.cli.client import Api, ApiError, TokenOption, call
 from mooring.cli.config import ConfigOption
 from mooring.cli.output import Format, OutputOption, show, show_one
 from mooring.cli.progress import progress_of
 from mooring.cli.serving import DataDirOption
 from mooring.errors import MooringError
+from mooring.export_online import export_online
 from mooring.import_readings import Import, opened
 from mooring.offline_store import Local, Maintained, offline_store
 from mooring.output_file import output_file
@@ -37,7 +38,7 @@ from mooring.settings import Settings, load
 
 T = TypeVar("T")
 MAX_WIDE_COLUMNS = 1_000
-_ONLINE = "Stop the server first; while it runs, readings are read with `GET /api/v1/devices/ID/telemetry`."
+_ONLINE = "Stop the server first; while it runs, `mooring store export --url` reads through it."
 
 app = typer.Typer(
     help="Readings: export, import, move to another store, and what the embedded store holds.",
@@ -131,6 +132,9 @@ def export(
     form: Annotated[ExportFormat, typer.Option("--format", help="parquet needs `pip install 'mooring[parquet]'`")] = (
         ExportFormat.CSV
     ),
+    url: Annotated[str, typer.Option("--url", help="From this running server instead of the data directory")] = "",
+    token: TokenOption = "",
+    tag: Annotated[str, typer.Option(help="With --url: only devices with this tag")] = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -139,6 +143,20 @@ def export(
         raise MooringError("--wide is for CSV")
     start_ms, end_ms = _time("--start", start), _time("--end", end)
     metrics = tuple(metric or ())
+    if url:
+        if form is ExportFormat.PARQUET or (wide and len(device or ()) != 1):
+            raise MooringError("with --url: CSV, and --wide for one --device at a time")
+        asked = {"metrics": ",".join(metrics), "start": start_ms, "end": end_ms, "wide": "true" if wide else None}
+        query = {name: str(value) for name, value in asked.items() if value not in (None, "")}
+
+        async def fetch(api: Api) -> int:
+            with output_file(file) as out, progress_of("export") as progress:
+                return await export_online(api, out, devices=device or (), tag=tag, query=query, progress=progress)
+
+        typer.echo(f"readings of {call(url, token, fetch)} devices", err=True)
+        return
+    if tag:
+        raise MooringError("--tag needs --url: tags are the server's")
 
     async def work(store: Local, settings: Settings) -> int:
         oldest_ms = (await store.stats()).oldest_ms or 0

@@ -7,10 +7,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from fleet.actor import SYSTEM
 from gateway.readings import Reading
 from gateway.store import Query, Series, StoreUnavailable
 from gateway.stores.embedded import EmbeddedOptions, EmbeddedStore
 from gateway.stores.transfer_scan import PAGE
+from mooring.cli.client import ApiError, connect
+from mooring.export_online import export_online
 from tests.web.conftest import Site
 from web.readings_csv import MAX_AT_ONCE
 
@@ -106,3 +109,20 @@ async def test_more_exports_than_may_be_at_once_are_asked_to_wait(site: Site, st
     assert {answer.status for answer in await asyncio.gather(*at_work)} == {200}
     assert (refused.status, refused.headers["Retry-After"]) == (503, "10")
     assert (await site.ask("GET", WHERE)).status == 200
+
+
+async def test_the_command_line_exports_from_a_running_server(site: Site, store: EmbeddedStore, tmp_path: Path) -> None:
+    await site.fleet.devices.create(SYSTEM, id="pump-8")
+    await store.write([Reading("pump-8", "t", START_MS, 8)])
+    out = tmp_path / "all.csv"
+    async with connect(site.url, "viewer") as api:
+        with out.open("wb") as file:
+            count = await export_online(
+                api, file, devices=(), tag="", query={"metrics": "t"}, progress=lambda done, total: None
+            )
+    rows = out.read_text().splitlines()
+    assert (count, len(rows), rows[0]) == (2, 1 + 3 * PAGE + 1, "device,metric,ts,time,type,value")
+    assert {row.split(",")[0] for row in rows[1:]} == {"pump-7", "pump-8"}
+    async with connect(site.url, "viewer") as api:
+        with pytest.raises(ApiError, match="nobody"), out.open("wb") as file:
+            await export_online(api, file, devices=["nobody"], tag="", query={}, progress=lambda done, total: None)
