@@ -21,6 +21,7 @@ def settings_page() -> str:
         "Flag > environment > file > default. The file is TOML: `--config`, else `./mooring.toml`,",
         "`~/.config/mooring/mooring.toml`, `/etc/mooring/mooring.toml`; `mooring init` writes a commented one.",
         "Names with secrets also take `_FILE`: the path of a file that holds the value. Unknown names are errors.",
+        "Which store to choose, and how to move to another: [stores.md](stores.md).",
         "",
         "| file | environment | default | meaning |",
         "| --- | --- | --- | --- |",

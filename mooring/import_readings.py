@@ -70,9 +70,12 @@ class Import:
         self._csv: CsvReader | None = None
         self.result = Imported()
 
-    async def run(self, file: BinaryIO, checkpoint: Path | None, progress: Callable[[int], None]) -> Imported:
-        """Import what is left of it. `progress` is told the bytes read. Raises StoreError, BadRecord (the header)."""
-        done = _Checkpoint(checkpoint)
+    async def run(self, file: BinaryIO, path: Path | None, progress: Callable[[int], None]) -> Imported:
+        """Import what is left of it. `progress` is told the bytes read. Raises StoreError, BadRecord (the header).
+
+        `path`: where the file is, with its checkpoint beside it; None: it cannot be resumed.
+        """
+        done = _Checkpoint(None if path is None else path.with_name(path.name + ".import.json"), path)
         batch: list[Reading] = []
         for record in self._records(file):
             if self._lines is None and self._csv is None:
@@ -168,16 +171,22 @@ def opened(path: Path) -> BinaryIO:
 
 
 class _Checkpoint:
-    def __init__(self, path: Path | None) -> None:
+    """The place reached in a file. One of a file that has changed since does not count: it begins anew."""
+
+    def __init__(self, path: Path | None, file: Path | None) -> None:
         self._path = path
+        status = None if file is None else file.stat()
+        self._file = None if status is None else [status.st_size, status.st_mtime_ns]
         self.offset = 0
         if path is not None and path.exists():
-            self.offset = int(json.loads(path.read_text(encoding="utf-8"))["offset"])
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept["file"] == self._file:
+                self.offset = int(kept["offset"])
 
     def save(self, offset: int) -> None:
         if self._path is not None:
             fresh = self._path.with_name(self._path.name + ".new")
-            fresh.write_text(json.dumps({"offset": offset}), encoding="utf-8")
+            fresh.write_text(json.dumps({"offset": offset, "file": self._file}), encoding="utf-8")
             fresh.replace(self._path)
 
     def remove(self) -> None:

@@ -241,10 +241,10 @@ def import_file(
             lines=mapping if form is FileFormat.LINES else None,
             dry_run=dry_run,
         )
-        checkpoint = None if piped or dry_run else file.with_name(file.name + ".import.json")
+        resumable = None if piped or dry_run else file
         size = 0 if piped else file.stat().st_size
         with progress_of("import") as progress, sys.stdin.buffer if piped else opened(file) as source:
-            await importing.run(source, checkpoint, lambda read: progress(read, max(size, read)))
+            await importing.run(source, resumable, lambda read: progress(read, max(size, read)))
         return importing
 
     result = _offline(config, data_dir, work).result

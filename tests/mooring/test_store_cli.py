@@ -146,12 +146,19 @@ def test_line_protocol_is_taken_in_and_its_bad_lines_are_told(data_dir: Path, tm
     assert content(data_dir) == in_order([*READINGS, *new])
 
 
-def test_an_import_goes_on_behind_its_checkpoint(data_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_import_goes_on_behind_its_checkpoint_unless_the_file_changed(
+    data_dir: Path, tmp_path: Path, changed: bool
+) -> None:
     first, second = (f"pump-1,{START_MS + ms},{ms}\n" for ms in (1, 2))
-    (tmp_path / "in.csv").write_text(f"device,ts,extra\n{first}{second}")
-    (tmp_path / "in.csv.import.json").write_text(json.dumps({"offset": len("device,ts,extra\n" + first)}))
+    file = tmp_path / "in.csv"
+    file.write_text(f"device,ts,extra\n{first}{second}")
+    status = file.stat()
+    place = {"offset": len("device,ts,extra\n" + first), "file": [status.st_size + changed, status.st_mtime_ns]}
+    (tmp_path / "in.csv.import.json").write_text(json.dumps(place))
     assert mooring("store", "import", "in.csv", cwd=tmp_path).returncode == 0
-    assert content(data_dir) == in_order([*READINGS, Reading("pump-1", "extra", START_MS + 2, 2)])
+    stored = (1, 2) if changed else (2,)
+    assert content(data_dir) == in_order([*READINGS, *(Reading("pump-1", "extra", START_MS + ms, ms) for ms in stored)])
 
 
 @pytest.mark.parametrize(
