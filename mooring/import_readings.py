@@ -7,6 +7,7 @@ stored. Running it again from an older offset is harmless, since a point is the 
 import gzip
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -179,9 +180,10 @@ class _Checkpoint:
         self._file = None if status is None else [status.st_size, status.st_mtime_ns]
         self.offset = 0
         if path is not None and path.exists():
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept["file"] == self._file:
-                self.offset = int(kept["offset"])
+            with suppress(ValueError, KeyError, TypeError):  # cut off or foreign: from the beginning, which is harmless
+                kept = json.loads(path.read_text(encoding="utf-8"))
+                if kept["file"] == self._file:
+                    self.offset = int(kept["offset"])
 
     def save(self, offset: int) -> None:
         if self._path is not None:

@@ -6,6 +6,7 @@ These work on the data directory while no server runs on it: the embedded store 
 import asyncio
 import sys
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -336,7 +337,7 @@ def _offline(config: Path | None, data_dir: Path | None, work: Callable[[Local, 
 
     try:
         return asyncio.run(run())
-    except (StoreError, CheckpointError, BadRecord, OSError) as error:
+    except (StoreError, CheckpointError, BadRecord, OSError, EOFError, zlib.error) as error:  # the last two: of gzip
         raise ApiError(str(error)) from error
 
 

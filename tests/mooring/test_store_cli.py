@@ -169,6 +169,7 @@ def test_an_import_goes_on_behind_its_checkpoint_unless_the_file_changed(
         (("export", "-", "--start", "yesterday"), 2, "--start"),
         (("export", "missing/out.csv"), 1, "missing"),
         (("import", "bad.csv"), 1, "must name the columns"),
+        (("import", "cut.csv.gz"), 1, "ended before"),
         (("verify",), 1, "cannot be verified"),
         (("copy", "--to", "influxdb", "--target-url", "http://127.0.0.1:1", "--from-day", "soon"), 2, "--from-day"),
     ],
@@ -177,6 +178,8 @@ def test_what_cannot_be_done_is_told_in_one_line(
     data_dir: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"device,ts,x\n")[:-9])
+    (tmp_path / "cut.csv.gz.import.json").write_text("{")
     result = mooring("store", *arguments, cwd=tmp_path)
     assert result.returncode == code, result.stderr
     assert words in result.stderr
