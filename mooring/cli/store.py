@@ -17,6 +17,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from gateway.store import Store, StoreError
+from gateway.stores import EmbeddedStore
 from gateway.stores.influxdb import InfluxOptions, InfluxStore
 from gateway.stores.transfer import BadRecord, Window
 from gateway.stores.transfer_copy import DAY_MS, CheckpointError, Move
@@ -32,7 +33,7 @@ from mooring.cli.serving import DataDirOption
 from mooring.errors import MooringError
 from mooring.export_online import export_online
 from mooring.import_readings import Import, opened
-from mooring.offline_store import Local, Maintained, offline_store
+from mooring.offline_store import offline_store
 from mooring.output_file import output_file
 from mooring.parquet_file import ParquetFile
 from mooring.settings import Settings, load
@@ -68,7 +69,7 @@ class ExportFormat(StrEnum):
 def stats(config: ConfigOption = None, data_dir: DataDirOption = None, output: OutputOption = Format.TABLE) -> None:
     """What the embedded store holds: points, bytes, devices, the oldest day."""
 
-    async def work(store: Local, settings: Settings) -> dict[str, object]:
+    async def work(store: EmbeddedStore, settings: Settings) -> dict[str, object]:
         found = asdict(await store.stats())
         return {**found, "devices": len(await store.devices()), "retention_days": settings.store.retention_days}
 
@@ -79,10 +80,10 @@ def stats(config: ConfigOption = None, data_dir: DataDirOption = None, output: O
 def verify(config: ConfigOption = None, data_dir: DataDirOption = None, output: OutputOption = Format.TABLE) -> None:
     """Read every file of the embedded store and tell what is damaged; exit code 1 if anything is."""
 
-    async def work(store: Local, settings: Settings) -> list[dict[str, object]]:
+    async def work(store: EmbeddedStore, settings: Settings) -> list[dict[str, object]]:
         with progress_of("verify") as progress:
-            findings = await _maintained(store).verify(progress)
-        return [{"file": str(f.file), "series": f.series, "problem": f.problem} for f in findings]
+            findings = await store.verify(progress)
+        return [asdict(finding) for finding in findings]
 
     findings = _offline(config, data_dir, work)
     show(findings, ("file", "series", "problem"), output, empty="All files are well.")
@@ -94,10 +95,10 @@ def verify(config: ConfigOption = None, data_dir: DataDirOption = None, output: 
 def compact(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
     """Seal and pack what can be packed."""
 
-    async def work(store: Local, settings: Settings) -> tuple[int | None, int | None]:
+    async def work(store: EmbeddedStore, settings: Settings) -> tuple[int | None, int | None]:
         before = (await store.stats()).size_bytes
         with progress_of("compact") as progress:
-            await _maintained(store).compact(progress)
+            await store.compact(progress)
         return before, (await store.stats()).size_bytes
 
     before, after = _offline(config, data_dir, work)
@@ -114,9 +115,9 @@ def backup(
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise MooringError(f"{directory} is not an empty directory")
 
-    async def work(store: Local, settings: Settings) -> None:
+    async def work(store: EmbeddedStore, settings: Settings) -> None:
         with progress_of("backup") as progress:
-            await _maintained(store).backup(directory, progress)
+            await store.backup(directory, progress)
 
     _offline(config, data_dir, work)
     typer.echo(f"backed up to {directory}", err=True)
@@ -159,7 +160,7 @@ def export(
     if tag:
         raise MooringError("--tag needs --url: tags are the server's")
 
-    async def work(store: Local, settings: Settings) -> int:
+    async def work(store: EmbeddedStore, settings: Settings) -> int:
         oldest_ms = (await store.stats()).oldest_ms or 0
         begin = oldest_ms if start_ms is None else max(start_ms, oldest_ms)
         stop = _now_ms() + 2 * DAY_MS if end_ms is None else end_ms
@@ -229,7 +230,7 @@ def import_file(
     if not piped and not file.is_file():
         raise MooringError(f"there is no file {file}")
 
-    async def work(store: Local, settings: Settings) -> Import:
+    async def work(store: EmbeddedStore, settings: Settings) -> Import:
         known = set(await store.devices())
 
         async def is_known(device_id: str) -> bool:
@@ -291,7 +292,7 @@ def copy(
             )
         return VictoriaStore(VictoriaOptions(url=target_url, token=target_token))
 
-    async def work(store: Local, settings: Settings) -> tuple[int, int, bool, list[dict[str, object]]]:
+    async def work(store: EmbeddedStore, settings: Settings) -> tuple[int, int, bool, list[dict[str, object]]]:
         oldest_ms = (await store.stats()).oldest_ms
         if oldest_ms is None:
             return 0, 0, False, []
@@ -328,7 +329,7 @@ def copy(
         raise typer.Exit(1)
 
 
-def _offline(config: Path | None, data_dir: Path | None, work: Callable[[Local, Settings], Awaitable[T]]) -> T:
+def _offline(config: Path | None, data_dir: Path | None, work: Callable[[EmbeddedStore, Settings], Awaitable[T]]) -> T:
     settings = load({"data_dir": data_dir}, file=config)
 
     async def run() -> T:
@@ -339,12 +340,6 @@ def _offline(config: Path | None, data_dir: Path | None, work: Callable[[Local, 
         return asyncio.run(run())
     except (StoreError, CheckpointError, BadRecord, OSError, EOFError, zlib.error) as error:  # the last two: of gzip
         raise ApiError(str(error)) from error
-
-
-def _maintained(store: object) -> Maintained:
-    if not isinstance(store, Maintained):
-        raise ApiError("this store's files cannot be verified, compacted or backed up by themselves")
-    return store
 
 
 def _time(option: str, text: str) -> int | None:

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -170,7 +171,6 @@ def test_an_import_goes_on_behind_its_checkpoint_unless_the_file_changed(
         (("export", "missing/out.csv"), 1, "missing"),
         (("import", "bad.csv"), 1, "must name the columns"),
         (("import", "cut.csv.gz"), 1, "ended before"),
-        (("verify",), 1, "cannot be verified"),
         (("copy", "--to", "influxdb", "--target-url", "http://127.0.0.1:1", "--from-day", "soon"), 2, "--from-day"),
     ],
 )
@@ -240,3 +240,27 @@ def test_a_copy_killed_half_way_and_run_again_has_everything_once(tmp_path: Path
                 await store.close()
 
         assert asyncio.run(counts()) == [2000] * 60
+
+
+def test_a_store_is_verified_compacted_and_backed_up(data_dir: Path, tmp_path: Path) -> None:
+    verified = mooring("store", "verify", cwd=tmp_path)
+    assert (verified.returncode, "All files are well." in verified.stderr) == (0, True), verified
+    compacted = mooring("store", "compact", cwd=tmp_path)
+    assert compacted.returncode == 0, compacted.stderr
+    (stats,) = json.loads(mooring("store", "stats", "-o", "json", cwd=tmp_path).stdout)
+    assert (stats["points"], stats["loose_points"]) == (len(READINGS), 0)
+    copy = tmp_path / "copy" / "readings"
+    backed_up = mooring("store", "backup", str(copy), cwd=tmp_path)
+    assert backed_up.returncode == 0, backed_up.stderr
+    assert content(copy.parent) == content(data_dir) == in_order(READINGS)
+    again = mooring("store", "backup", str(copy), cwd=tmp_path)
+    assert (again.returncode, "is not an empty directory" in again.stderr) == (2, True)
+
+    (day,) = copy.glob("*.db")
+    with sqlite3.connect(day) as database:
+        database.execute("UPDATE chunk SET body = x'00' WHERE sid = 1")
+    database.close()
+    found = mooring("store", "verify", "--data-dir", str(copy.parent), "-o", "json", cwd=tmp_path)
+    assert found.returncode == 1
+    (finding,) = json.loads(found.stdout)
+    assert (finding["file"], finding["series"]) == (day.name, "pump-1 t")
