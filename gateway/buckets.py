@@ -17,7 +17,7 @@ Points = dict[str, dict[int, Value]]
 
 
 def fits(value: Value, aggregate: Aggregate) -> bool:
-    """Whether a bucket of such values has this aggregate: text and booleans only know first, last and count."""
+    """Whether a bucket of such values has this aggregate: all others only know first, last and count."""
     return aggregate in (Aggregate.FIRST, Aggregate.LAST, Aggregate.COUNT) or kind_of(value) is Kind.NUMBER
 
 
@@ -69,7 +69,7 @@ class Bucket:
             self.last_ms, self.last = ts_ms, value
         if ts_ms <= self.first_ms:
             self.first_ms, self.first = ts_ms, value
-        if not isinstance(value, str):
+        if isinstance(value, int | float):
             if self.numbers is not None:
                 self.numbers.append(value)
             self.total = value if self.total is None else self.total + value
@@ -87,7 +87,7 @@ class Bucket:
             elif aggregate is Aggregate.LAST:
                 if at_ms >= self.last_ms:
                     self.last_ms, self.last = at_ms, value
-            elif isinstance(value, str):
+            elif not isinstance(value, int | float):
                 continue
             elif aggregate is Aggregate.COUNT:
                 self.count += int(value)

@@ -23,6 +23,7 @@ from gateway.documents import (
     read_json_strictly,
     shown,
 )
+from gateway.json_values import check_json
 from gateway.readings import Reading
 from gateway.refusals import Refusal
 from gateway.senml import decode_senml
@@ -74,7 +75,7 @@ def decode(
     latest_ms = now_ms + limits.ahead_ms
     readings: list[Reading] = []
     keys = 0
-    huge = False
+    doubtful = False  # whether something was seen that the fast JSON parser may have changed
     for entry in objects:
         if type(entry) is not dict:
             raise _unsupported(entry, "the payload", 1, limits)
@@ -98,12 +99,15 @@ def decode(
                 if not -EXACT <= value <= EXACT:
                     if not isfinite(value):
                         raise not_finite(metric, value)
-                    huge = True
+                    doubtful = True
             elif kind is int:
                 if not -EXACT <= value <= EXACT:
                     raise Undecodable(Refusal.NUMBER_OUT_OF_RANGE, f"{shown(metric)}: an integer beyond 2**53")
             elif kind is str:
                 check_text(metric, value, limits)
+            elif kind is dict or kind is list:
+                check_json(metric, value, limits)
+                doubtful = True  # its keys were not counted
             elif kind is not bool:
                 raise _unsupported(value, shown(metric), 2, limits)
             if type(metric) is not str or not 0 < len(metric) <= limits.metric_chars or not metric.isprintable():
@@ -113,7 +117,7 @@ def decode(
                 )
             readings.append(Reading(device_id, metric, ts_ms, value))
     # Every key has its colon, and colons in text only add to them: as many colons as keys means no key came twice.
-    if not is_cbor and (huge or payload.count(b":") != keys):
+    if not is_cbor and (doubtful or payload.count(b":") != keys):
         read_json_strictly(payload)
     return readings
 
@@ -159,7 +163,7 @@ def _unsupported(value: object, where: str, depth: int, limits: DecodeLimits) ->
     kind = "null" if value is None else "an array" if type(value) in (list, tuple) else "an object"
     if not isinstance(value, list | tuple | dict | None):
         kind = shown(type(value).__name__)
-    wanted = "an object or an array of objects" if depth == 1 else "number, boolean or text"
+    wanted = "an object or an array of objects" if depth == 1 else "number, boolean, text, object or array"
     return Undecodable(Refusal.UNSUPPORTED_VALUE, f"{where} is {kind}: {wanted}")
 
 

@@ -65,7 +65,7 @@ class _Batch:
     last: int
     parts: list[Sequence[Reading]]
     size: int
-    poison: dict[Reading, str] = field(default_factory=dict)
+    poison: list[tuple[Reading, str]] = field(default_factory=list)
 
 
 def retry_delay_s(
@@ -267,7 +267,7 @@ class Drain:
         while batch.parts:
             await self._write_part(batch)
         self._batch = None
-        for reading, detail in batch.poison.items():
+        for reading, detail in batch.poison:
             self._rejected(reading, detail)
         self._count_written += batch.size - len(batch.poison)
         self._count_rejected += len(batch.poison)
@@ -316,7 +316,7 @@ class Drain:
                 middle = len(part) // 2
                 batch.parts += [part[middle:], part[:middle]]
                 return
-            batch.poison[part[0]] = str(error)
+            batch.poison.append((part[0], str(error)))
             self._suspects[part[0][0], part[0][1]] = None
             if len(self._suspects) > self._options.suspects:
                 self._suspects.popitem(last=False)

@@ -20,7 +20,7 @@ from gateway.journal_file import JournalError
 from gateway.kinds import Fixed, Kinds, Sorted
 from gateway.link import TAKEN, Done, Outcome, Uplink
 from gateway.plain import read_plain
-from gateway.readings import Reading
+from gateway.readings import Reading, canonical_json
 from gateway.refusals import Refusal, internal_error, refuse, store_full
 
 logger = logging.getLogger(__name__)
@@ -59,14 +59,18 @@ class Stamps:
         return stamp
 
 
+_LONG = (str, dict, list)
+
+
 def _cost(frames: Sequence[Frame], text_bytes: int) -> int:
     """What frames take in memory, in bytes; `text_bytes` of names and texts in them."""
     return _FRAME_BYTES * len(frames) + _READING_BYTES * size_of(frames) + text_bytes
 
 
 def _text_bytes(readings: Sequence[Reading]) -> int:
-    """Of names and texts, as decoded, not as they may have been compressed."""
-    return sum([len(metric) + (len(value) if type(value) is str else 0) for _, metric, _, value in readings])
+    """Of names, texts and JSON, as decoded, not as they may have been compressed."""
+    texts = [value if type(value) is str else canonical_json(value) for *_, value in readings if type(value) in _LONG]
+    return sum([len(reading[1]) for reading in readings]) + sum(map(len, texts))
 
 
 class Ingest:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gateway.readings import Kind, Reading
+from gateway.readings import Kind, Reading, kind_of
 from gateway.refusals import Refusal
 
 KIND_OF = {bool: Kind.BOOLEAN, int: Kind.NUMBER, float: Kind.NUMBER, str: Kind.TEXT}
+"""Where the type tells: of objects and arrays it does not (readings.kind_of)."""
 
 
 class Fixed(NamedTuple):
@@ -50,7 +51,7 @@ class Kinds:
         table = self.table(device_id)
         out = Sorted(readings)
         for index, reading in enumerate(readings):
-            kind = KIND_OF[type(reading[3])]
+            kind = KIND_OF.get(type(reading[3])) or kind_of(reading[3])
             known = table.get(reading[1])
             if known is kind:
                 if out.unfit:

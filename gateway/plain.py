@@ -103,7 +103,7 @@ def _fits(column: Sequence[Value], kind: Kind | None, limits: DecodeLimits) -> b
     if not all(KIND_OF.get(each) is kind for each in types):
         return False
     if kind is Kind.NUMBER:
-        return min(column) >= -EXACT and max(column) <= EXACT  # type: ignore[operator] # all are numbers
+        return min(column) >= -EXACT and max(column) <= EXACT  # type: ignore[operator, type-var] # numbers
     if kind is Kind.TEXT:
         texts: Sequence[str] = column  # type: ignore[assignment]
         return max(map(len, texts)) * 4 <= limits.text_bytes and not any("\0" in text for text in texts)

@@ -1,9 +1,14 @@
 """A reading: one value of one metric of one device at one time. No I/O, no clock."""
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-Value = float | int | bool | str
+import orjson
+
+Value = float | int | bool | str | dict[str, Any] | list[Any]
+"""A number, a boolean, a text, a position ({"lat", "lon"}, perhaps "alt"), or a small JSON object or array."""
+
+_POSITIONS = (frozenset({"lat", "lon"}), frozenset({"lat", "lon", "alt"}))
 
 
 class Kind(StrEnum):
@@ -12,6 +17,8 @@ class Kind(StrEnum):
     NUMBER = "number"
     BOOLEAN = "boolean"
     TEXT = "text"
+    POSITION = "position"
+    JSON = "json"
 
 
 class Reading(NamedTuple):
@@ -30,4 +37,13 @@ def kind_of(value: Value) -> Kind:
     """The kind a value belongs to; bool before int, since Python's bool is an int."""
     if isinstance(value, bool):
         return Kind.BOOLEAN
-    return Kind.TEXT if isinstance(value, str) else Kind.NUMBER
+    if isinstance(value, int | float):
+        return Kind.NUMBER
+    if isinstance(value, str):
+        return Kind.TEXT
+    return Kind.POSITION if isinstance(value, dict) and value.keys() in _POSITIONS else Kind.JSON
+
+
+def canonical_json(value: Value) -> str:
+    """The shortest JSON of a value, keys sorted: equal values have equal text. Raises TypeError where it has none."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()

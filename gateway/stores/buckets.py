@@ -32,9 +32,9 @@ class Buckets:
             case Aggregate.MEAN | Aggregate.SUM:
                 self._values[bucket] += value  # type: ignore[operator]
             case Aggregate.MIN:
-                self._values[bucket] = min(self._values[bucket], value)
+                self._values[bucket] = min(self._values[bucket], value)  # type: ignore[type-var]
             case Aggregate.MAX:
-                self._values[bucket] = max(self._values[bucket], value)
+                self._values[bucket] = max(self._values[bucket], value)  # type: ignore[type-var]
             case Aggregate.LAST:
                 self._values[bucket] = value
             case _:

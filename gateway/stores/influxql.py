@@ -8,12 +8,14 @@ averaged is not asked for an average.
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from gateway.readings import Value
 from gateway.store import Query, Series, StoreUnavailable
 from gateway.stores.buckets import ANY_KIND
-from gateway.stores.line_protocol import BOOLEAN, NUMBER, TEXT, tag_of, text_of
+from gateway.stores.line_protocol import JSON_TEXTS, MEASUREMENTS, NUMBER, tag_of, text_of
 
-_ALL = (NUMBER, BOOLEAN, TEXT)
+_ALL = tuple(MEASUREMENTS.values())
 
 
 def select(query: Query) -> str:
@@ -81,8 +83,11 @@ def read_series(answer: Mapping[str, Any]) -> dict[str, Series]:
                 raise StoreUnavailable("InfluxDB cut its answer: raise its max-row-limit")
             # a metric has one kind, and so one series; were there two, their readings are laid together
             points = found.setdefault(text_of(series["tags"]["metric"]), {})
+            is_json = series["name"] in JSON_TEXTS
             for ts_ms, value in series["values"]:
-                points.setdefault(ts_ms, value)
+                if ts_ms not in points:
+                    # a count of JSON is a number
+                    points[ts_ms] = orjson.loads(value) if is_json and isinstance(value, str) else value
     return {
         metric: Series(t=(order := sorted(points)), v=[points[ts_ms] for ts_ms in order])
         for metric, points in found.items()

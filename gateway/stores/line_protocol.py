@@ -5,12 +5,15 @@ The layout, one measurement a kind, tags `device` and `metric`, one field `value
     mooring_number,device=pump-7,metric=temperature value=21.5 1700000000000
     mooring_boolean,device=pump-7,metric=running value=true 1700000000000
     mooring_text,device=pump-7,metric=state value="open" 1700000000000
+    mooring_position,device=pump-7,metric=place value="{\"lat\":54.3,\"lon\":10.1}" 1700000000000
+    mooring_json,device=pump-7,metric=valves value="[1,0,1]" 1700000000000
 
 Why so: InfluxDB fixes a field's type for all series of a measurement, so with metrics as fields one device sending
 text where another sends numbers would block the other's data (and InfluxDB 3 allows 500 columns a table). Here a
 field has one type by construction. Numbers are always floats, since an integer field would refuse 21.5 later.
 
-VictoriaMetrics keeps numbers only. There text is a label: `mooring_text,device=…,metric=…,text=open value=1 …`.
+VictoriaMetrics keeps numbers only. There text and JSON are a label:
+`mooring_text,device=…,metric=…,text=open value=1 …`.
 
 Line protocol cannot carry every text in a tag: there is no escape for a newline or for a backslash at the end. Tag
 values are therefore written with `%XX` in place of control characters, quotes and backslashes (and of a `%` that
@@ -22,11 +25,20 @@ import re
 from collections.abc import Iterable
 from enum import Enum
 
-from gateway.readings import Kind, Reading, Value, kind_of
+from gateway.readings import Kind, Reading, Value, canonical_json, kind_of
 from gateway.store import StoreRejected
 
 NUMBER, BOOLEAN, TEXT = "mooring_number", "mooring_boolean", "mooring_text"
-MEASUREMENTS = {Kind.NUMBER: NUMBER, Kind.BOOLEAN: BOOLEAN, Kind.TEXT: TEXT}
+POSITION, JSON = "mooring_position", "mooring_json"
+MEASUREMENTS = {
+    Kind.NUMBER: NUMBER,
+    Kind.BOOLEAN: BOOLEAN,
+    Kind.TEXT: TEXT,
+    Kind.POSITION: POSITION,
+    Kind.JSON: JSON,
+}
+#: Those whose text is JSON.
+JSON_TEXTS = (POSITION, JSON)
 #: Series whose prefix is remembered: 220 bytes each. All are forgotten when it is full; making one costs 5 µs.
 CACHED_SERIES = 100_000
 #: Beyond its -maxLabelValueLen (16 KiB in 1.79) VictoriaMetrics cuts a label, and since 1.108 drops the point.
@@ -77,8 +89,10 @@ class LineEncoder:
     def _other(self, value: Value) -> str:
         if isinstance(value, bool):
             return " value=true" if value else " value=false"
-        if not isinstance(value, str):
+        if isinstance(value, int | float):
             return _number(value)
+        if not isinstance(value, str):
+            value = canonical_json(value)
         if self._texts is Texts.LABEL:
             return _label(value)
         return f' value="{value.translate(_QUOTED)}"'

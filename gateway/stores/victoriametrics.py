@@ -11,8 +11,8 @@ What VictoriaMetrics does differently, whatever is done here:
   a merge in the background possibly another. Writing the same value again is harmless.
 * Numbers keep 12 to 18 significant digits, fewer where one series holds very large and very small ones.
 * A write is seen a second later, of a new series two to ten seconds later.
-* Text is a label (line_protocol.py), so each different text of a metric is a series of its own: fit for states and
-  versions, not for free text.
+* Text and JSON are labels (line_protocol.py), so each different text of a metric is a series of its own: fit for
+  states and versions, not for free text or for a position a second.
 """
 
 import asyncio
@@ -28,12 +28,21 @@ import orjson
 from gateway.readings import Reading, Value
 from gateway.store import Query, Series, StoreError, StoreStats, StoreUnavailable
 from gateway.stores.buckets import ANY_KIND, Buckets
-from gateway.stores.line_protocol import BOOLEAN, NUMBER, TEXT, LineEncoder, Texts, tag_of, text_of
+from gateway.stores.line_protocol import (
+    BOOLEAN,
+    JSON_TEXTS,
+    MEASUREMENTS,
+    NUMBER,
+    LineEncoder,
+    Texts,
+    tag_of,
+    text_of,
+)
 from gateway.stores.transport import Transport, authorization_of
 
 #: Samples on one line of an export: folding them takes 2 to 4 ms of the event loop.
 ROWS_A_LINE = 2000
-_NAMES = {f"{NUMBER}_value": NUMBER, f"{BOOLEAN}_value": BOOLEAN, f"{TEXT}_value": TEXT}
+_NAMES = {f"{name}_value": name for name in MEASUREMENTS.values()}
 _LOOK_BACK = "40y"  # for the latest reading; the server refuses ranges that begin before 1970
 
 
@@ -82,7 +91,7 @@ class VictoriaStore:
         form += [("start", f"{(query.start_ms - 1) / 1000:.3f}"), ("end", f"{(query.end_ms + 1) / 1000:.3f}")]
         form += [("max_rows_per_line", str(ROWS_A_LINE))]
         found: dict[str, _Folded] = {}
-        texts: dict[str, dict[int, str]] = {}
+        texts: dict[tuple[str, str], dict[int, str]] = {}
         async with aclosing(self._transport.lines("POST", "/api/v1/export", body=form)) as lines:
             async for line in lines:
                 if not line:
@@ -90,16 +99,16 @@ class VictoriaStore:
                 row = _json(line)
                 labels, times, values = row["metric"], row["timestamps"], row["values"]
                 metric, kind = text_of(labels["metric"]), _NAMES[labels["__name__"]]
-                if kind == TEXT:
-                    _collect(texts.setdefault(metric, {}), text_of(labels.get("text", "")), times, query)
+                if kind not in (NUMBER, BOOLEAN):
+                    _collect(texts.setdefault((metric, kind), {}), text_of(labels.get("text", "")), times, query)
                     continue
                 if metric not in found:
                     found[metric] = _Folded(query)
                 found[metric].add(times, [value == 1 for value in values] if kind == BOOLEAN else values)
                 await asyncio.sleep(0)  # lines that have already come in do not wait by themselves
-        for metric, points in texts.items():
+        for (metric, kind), points in texts.items():
             folded = found.setdefault(metric, _Folded(query))
-            folded.add(order := sorted(points), [points[ts_ms] for ts_ms in order])
+            folded.add(order := sorted(points), [_value_of(kind, points[ts_ms]) for ts_ms in order])
         answers = {metric: folded.series() for metric, folded in found.items()}
         return {metric: series for metric, series in answers.items() if series.t}
 
@@ -122,7 +131,13 @@ class VictoriaStore:
                 times[series] = round(number * 1000)
             else:
                 kind = _NAMES[labels["__name__"]]
-                values[series] = number if kind == NUMBER else number == 1 if kind == BOOLEAN else text_of(series[2])
+                values[series] = (
+                    number
+                    if kind == NUMBER
+                    else number == 1
+                    if kind == BOOLEAN
+                    else _value_of(kind, text_of(series[2]))
+                )
         found: dict[str, tuple[int, Value]] = {}
         for series, ts_ms in sorted(times.items(), key=lambda item: (item[1], item[0])):
             if series in values:
@@ -192,6 +207,12 @@ def _collect(points: dict[int, str], text: str, times: Sequence[int], query: Que
             known = points.get(ts_ms)
             if known is None or text > known:
                 points[ts_ms] = text
+
+
+def _value_of(kind: str, text: str) -> Value:
+    """What a label holds."""
+    value: Value = orjson.loads(text) if kind in JSON_TEXTS else text
+    return value
 
 
 def _json(text: bytes) -> Any:

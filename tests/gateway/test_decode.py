@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.decode import DecodeLimits, Undecodable, decode
-from gateway.readings import Reading
+from gateway.readings import Reading, canonical_json
 
 NOW = 1_763_000_000_000
 DAY = 86_400_000
@@ -50,6 +50,8 @@ def reason(payload: bytes, **how: str) -> str:
         ([], []),
         ({"a": "12:30:00", "b:c": "::"}, [("a", NOW, "12:30:00"), ("b:c", NOW, "::")]),
         ({"a": 2**53, "b": -(2**53), "c": 1e300, "d": 5e-324}, None),
+        ({"p": {"lat": -90, "lon": 180.0}, "q": {"lat": 54.3, "lon": 10.1, "alt": -3.5}}, None),
+        ({"a": [], "b": {}, "c": [1, [2.5, [True, [None, "x:y"]]]], "d": {"lat": 99, "lon": 0, "hdop": 1}}, None),
         ({"Vorlauf °C": 1, "__proto__": 2, "constructor": 3}, None),
     ],
 )
@@ -103,8 +105,19 @@ def test_numbers_keep_their_type_and_their_sign() -> None:
         (b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}", "too_deep"),
         (b'{"a":' * 900 + b"1" + b"}" * 900, "too_deep"),
         (b'{"a": null}', "unsupported_value"),
-        (b'{"a": [1]}', "unsupported_value"),
-        (b'{"a": {"b": 1}}', "unsupported_value"),
+        (b'{"a": [[[[[1]]]]]}', "too_deep"),
+        (b'{"a": [18446744073709551616]}', "number_out_of_range"),
+        (b'{"a": [9007199254740993]}', "number_out_of_range"),
+        (b'{"a": {"b": 1, "b": 1}}', "duplicate_key"),
+        (b'{"a": [{"b": [{"c": 1, "c": 2}]}]}', "duplicate_key"),
+        (b'{"a": ["\\u0000"]}', "unsupported_value"),
+        (b'{"a": {"\\u0000": 1}}', "unsupported_value"),
+        (b'{"a": [' + b"1," * 600 + b"1]}", "text_too_long"),
+        (b'{"a": {"lat": 91, "lon": 0}}', "number_out_of_range"),
+        (b'{"a": {"lat": 0, "lon": -180.01}}', "number_out_of_range"),
+        (b'{"a": {"lat": 0, "lon": 0, "alt": null}}', "unsupported_value"),
+        (b'{"a": {"lat": true, "lon": 0}}', "unsupported_value"),
+        (b'{"a": {"lat": "0", "lon": 0}}', "unsupported_value"),
         (b'{"a": "\\u0000"}', "unsupported_value"),
         (b"3", "unsupported_value"),
         (b'"text"', "unsupported_value"),
@@ -190,6 +203,13 @@ BOMB = bytes.fromhex("d81c") + b"\x84" + b"".join(b"\xd8\x1c\x84" + b"\xd8\x1d\x
         (b"\xa1\x61a\xfb" + struct.pack(">d", -math.inf), "number_out_of_range"),
         (b"\xa1\x61a\x1b\xff\xff\xff\xff\xff\xff\xff\xff", "number_out_of_range"),
         (b"\xa1\x61a\xf6", "unsupported_value"),
+        (b"\xa1\x61a\x81\xf7", "unsupported_value"),  # undefined in an array
+        (b"\xa1\x61a\x81\x41a", "unsupported_value"),
+        (b"\xa1\x61a\x81\xc1\x00", "unsupported_value"),
+        (b"\xa1\x61a\xa1\x41b\x00", "unsupported_value"),  # bytes as a key
+        (b"\xa1\x61a\x81\xf9\x7e\x00", "not_a_number"),
+        (b"\xa1\x61a\xa2\x63lat\xf9\x7c\x00\x63lon\x00", "number_out_of_range"),
+        (b"\xa1\x61a\xa2\x61b\x00\x61b\x00", "duplicate_key"),
         (b"\xa1\x61a\xf7", "unsupported_value"),  # undefined
         (b"\xa1\x61a\xe0", "unsupported_value"),  # a simple value
         (b"\xa1\x61a\x41a", "unsupported_value"),  # bytes
@@ -268,7 +288,9 @@ def check_or_refuse(payload: bytes, channel: str) -> None:
         assert reading.metric.isprintable()
         reading.metric.encode()
         assert 946_684_800_000 <= reading.ts_ms <= NOW + DAY
-        assert type(reading.value) in (int, float, bool, str)
+        assert type(reading.value) in (int, float, bool, str, dict, list)
+        assert json.loads(canonical_json(reading.value)) == reading.value
+        assert type(reading.value) not in (dict, list) or len(canonical_json(reading.value).encode()) <= 1024
         assert not isinstance(reading.value, float) or math.isfinite(reading.value)
 
 

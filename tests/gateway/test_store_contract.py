@@ -205,6 +205,27 @@ async def test_booleans_and_text_keep_their_types(bench: Bench) -> None:
     assert answer["state"].v == ["open", "", "1", "true"]
 
 
+async def test_positions_and_json_come_back_as_they_were(bench: Bench) -> None:
+    places: list[Value] = [{"lat": 54.3, "lon": 10.125}, {"alt": -2, "lat": -90, "lon": 180.0}]
+    trees: list[Value] = [[], {}, [1, 2.5, None, "x"], {"b": {"a": [True, False]}, 'ä "q\\uote"': "a,b=c \\ d"}]
+    trees.append(['"' * 500])
+    await bench.put("place", list(enumerate(places)))
+    await bench.put("tree", list(enumerate(trees)))
+    await bench.put("text", [(0, "[]"), (1, '{"lat":1,"lon":2}')])
+    answer = await bench.store.query(a_query())
+    assert (answer["place"].v, answer["tree"].v) == (places, trees)
+    assert answer["text"].v == ["[]", '{"lat":1,"lon":2}']
+    latest = await bench.store.latest(DEVICE)
+    assert (latest["place"][1], latest["tree"][1], latest["text"][1]) == (places[-1], trees[-1], '{"lat":1,"lon":2}')
+    last = await bench.store.query(a_query(buckets=1, aggregate=Aggregate.LAST))
+    assert (last["place"].v, last["tree"].v) == ([places[-1]], [trees[-1]])
+    counts = await bench.store.query(a_query(buckets=1, aggregate=Aggregate.COUNT))
+    assert (counts["place"].v, counts["tree"].v) == ([2], [5])
+    assert await bench.store.query(a_query(buckets=1, aggregate=Aggregate.MEAN)) == {}
+    await bench.store.delete_device(DEVICE)
+    assert await bench.store.query(a_query()) == {}
+
+
 async def test_writing_the_same_again_changes_nothing(bench: Bench) -> None:
     points = [(0, 1.5), (1000, 2.5), (4000, 4.5)]
     await bench.put("m", points)
@@ -215,7 +236,7 @@ async def test_writing_the_same_again_changes_nothing(bench: Bench) -> None:
     assert await bench.raw(buckets=1, aggregate=Aggregate.SUM) == [(-10_000, 8.5)]
 
 
-@pytest.mark.parametrize(("first", "second"), [(1.5, 2.5), (2.5, 1.5), (True, False), ("b", "a")])
+@pytest.mark.parametrize(("first", "second"), [(1.5, 2.5), (2.5, 1.5), (True, False), ("b", "a"), ([1], [2])])
 async def test_a_later_value_for_a_point_replaces_the_earlier(bench: Bench, first: Value, second: Value) -> None:
     await bench.put("m", [(0, first)])
     await bench.put("m", [(0, second)])

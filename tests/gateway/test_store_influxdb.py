@@ -109,9 +109,10 @@ async def test_queries_ask_influxql_in_milliseconds(fake: Fake, store: InfluxSto
 async def test_v2_deletes_by_predicate_and_measurement(fake: Fake, store: InfluxStore) -> None:
     await store.delete_device('pump"7')
     bodies = [json.loads(body) for _, body in fake.requests]
-    assert [request.path for request, _ in fake.requests] == ["/api/v2/delete"] * 3
+    assert [request.path for request, _ in fake.requests] == ["/api/v2/delete"] * 5
     assert [body["predicate"] for body in bodies] == [
-        f'_measurement="mooring_{kind}" AND device="pump%227"' for kind in ("number", "boolean", "text")
+        f'_measurement="mooring_{kind}" AND device="pump%227"'
+        for kind in ("number", "boolean", "text", "position", "json")
     ]
     assert all(body["start"].startswith("1970-01-01") for body in bodies)
 

@@ -1,13 +1,13 @@
 """Readings as the API asks for and gives them. Times of points are Unix time in ms. No I/O."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, RootModel
 
 from web.schemas.base import In, Out
 
-Value = float | int | bool | str
+Value = float | int | bool | str | dict[str, Any] | list[Any]
 
 
 class Agg(StrEnum):

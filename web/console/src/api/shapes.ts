@@ -6,7 +6,7 @@ type Schemas = components["schemas"];
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 export type JsonObject = { [key: string]: Json };
-export type Value = number | boolean | string;
+export type Value = number | boolean | string | { [key: string]: unknown } | unknown[];
 
 export interface Page<T> {
   items: T[];

@@ -52,8 +52,16 @@ export function percent(part: number, whole: number): string {
 export function reading(value: Value): string {
   if (typeof value === "boolean") return value ? "true" : "false";
   if (typeof value === "string") return value;
+  if (typeof value === "object") return position(value) ?? JSON.stringify(value);
   if (Number.isInteger(value) && Math.abs(value) < 1e15) return grouped.format(value);
   const size = Math.abs(value);
   if (size >= 1e9 || size < 1e-4) return value.toExponential(3);
   return size >= 10_000 ? tenths.format(value) : six.format(value);
+}
+
+/** "54.3, 10.1": latitude and longitude, with the height where there is one; null for what is no position. */
+function position(value: object): string | null {
+  const { lat, lon, alt, ...others } = value as Record<string, unknown>;
+  if (typeof lat !== "number" || typeof lon !== "number" || Object.keys(others).length > 0) return null;
+  return typeof alt === "number" ? `${lat}, ${lon}, ${alt} m` : alt === undefined ? `${lat}, ${lon}` : null;
 }

@@ -29,7 +29,7 @@ const columns: Column<LatestRow>[] = [
         data-testid="latest-value"
         data-metric={row.metric}
         className={typeof row.value === "number" ? undefined : "mono"}
-        title={clip(String(row.value), 500)}
+        title={clip(typeof row.value === "object" ? JSON.stringify(row.value) : String(row.value), 500)}
       >
         {clip(reading(row.value), 80)}
       </span>

@@ -88,7 +88,7 @@ function useFresh(id: string): { fresh: Map<string, Column>; version: number; dr
       return after;
     });
     for (const [metric, { ts, value }] of Object.entries(series)) {
-      if (typeof value === "string") continue;
+      if (typeof value !== "number" && typeof value !== "boolean") continue;
       let column = fresh.current.get(metric);
       if (!column) fresh.current.set(metric, (column = { t: [], v: [] }));
       append(column, ts, Number(value), LIVE_POINTS);
