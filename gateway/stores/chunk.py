@@ -183,7 +183,8 @@ def _scaled(numbers: Array) -> tuple[int, Array] | None:
     for exponent in (0, *_EXPONENTS):
         power = 10.0**exponent
         for some in (numbers[:_PROBE], numbers):
-            moved = np.rint(some * power)
+            with np.errstate(over="ignore"):  # infinity is no whole number that fits
+                moved = np.rint(some * power)
             if not bool((np.abs(moved) <= _EXACT).all() and (moved / power == some).all()):
                 break
         else:
