@@ -146,9 +146,8 @@ def folded(pieces: Sequence[Piece], query: Query) -> Series | None:
 
 
 def _as_integers(values: list[Value]) -> list[Value]:
-    if all(isinstance(value, float) and value.is_integer() for value in values):
-        return [int(value) for value in values]
-    return values
+    whole: list[Value] = [int(value) for value in values if isinstance(value, float) and value.is_integer()]
+    return whole if len(whole) == len(values) else values
 
 
 def _percentiles(columns: Sequence[Column], query: Query, width_ms: int, percent: int) -> Series:

@@ -218,6 +218,18 @@ async def test_poison_is_searched_out_and_everything_else_is_stored(rig: Rig) ->
     assert rig.drain.stats().written == 996
 
 
+async def test_poisonous_json_is_searched_out_too(rig: Rig) -> None:
+    def fail(readings: Sequence[Reading]) -> None:
+        if any(r.value == {"a": [3]} for r in readings):
+            raise StoreRejected("not this one")
+
+    rig.store.fail = fail
+    await rig.put(*(Reading("d", "m", n, {"a": [n]}) for n in range(8)))
+    await rig.settle()
+    assert [r.value for r, _ in rig.rejected] == [{"a": [3]}]
+    assert (len(rig.store.points), rig.rows) == (7, 0)
+
+
 async def test_a_series_that_was_rejected_is_written_apart_until_it_is_taken(rig: Rig) -> None:
     tries = 0
     fail = reject(*range(0, 10_000, 100))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.readings import Value
 from gateway.store import Aggregate, StoreUnavailable
 from tests.web.conftest import Site
 
@@ -105,6 +106,21 @@ async def test_telemetry_takes_ms_and_rfc_3339(site: Site) -> None:
     await site.ask("GET", f"{where}?start=2023-11-14T22:13:20Z&end=2023-11-15T01:13:20%2B02:00")
     query = site.gateway.history.queries[-1]
     assert (query.start_ms, query.end_ms) == (1_700_000_000_000, 1_700_003_600_000)
+
+
+@pytest.mark.parametrize("aggregate", list(Aggregate))
+async def test_telemetry_may_be_asked_for_in_every_aggregate(site: Site, aggregate: Aggregate) -> None:
+    answer = await site.ask("GET", f"{BASE}/pump-7/telemetry?buckets=60&agg={aggregate}")
+    assert answer.status == 200
+    assert site.gateway.history.queries[-1].aggregate is aggregate
+
+
+@pytest.mark.parametrize("value", [{"lat": 54.3, "lon": 10}, {}, [1, {"a": [None, True]}], {"value": 1}])
+async def test_positions_and_json_are_given_as_they_are(site: Site, value: Value) -> None:
+    site.gateway.history.values = {"m": (1_700_000_000_000, value)}
+    series = await site.ask("GET", f"{BASE}/pump-7/telemetry?start=1700000000000&end=1700003600000")
+    assert series.json["series"]["m"]["v"] == [value]
+    assert (await site.ask("GET", f"{BASE}/pump-7/latest")).json["m"]["value"] == value
 
 
 async def test_telemetry_of_no_range_is_the_last_hour(site: Site) -> None:

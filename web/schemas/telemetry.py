@@ -17,6 +17,9 @@ class Agg(StrEnum):
     SUM = "sum"
     COUNT = "count"
     LAST = "last"
+    FIRST = "first"
+    P50 = "p50"
+    P95 = "p95"
 
 
 class TelemetryQuery(In):
@@ -24,7 +27,7 @@ class TelemetryQuery(In):
     start: str | None = Field(default=None, max_length=40, description="ms or RFC 3339; default: an hour before end.")
     end: str | None = Field(default=None, max_length=40, description="ms or RFC 3339, exclusive; default: now.")
     buckets: int | None = Field(default=None, ge=1, le=2000, description="How many; left out: the raw readings.")
-    agg: Agg = Field(default=Agg.MEAN, description="What a bucket shows; text and booleans know last and count.")
+    agg: Agg = Field(default=Agg.MEAN, description="What a bucket shows; all but numbers know first, last and count.")
 
 
 class ExportQuery(In):
