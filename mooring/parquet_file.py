@@ -1,12 +1,13 @@
 """Readings as a Parquet file, by pyarrow, which is an extra: `pip install 'mooring[parquet]'`.
 
-One row a reading: device, metric, ts (UTC, ms), and the value in the column of its kind: number, boolean or text.
+One row a reading: device, metric, ts (UTC, ms), and the value in the column of its kind: number, boolean, text, and
+position and JSON, both as JSON.
 """
 
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from gateway.readings import Kind, Reading, kind_of
+from gateway.readings import Kind, Reading, canonical_json, kind_of
 from mooring.errors import MooringError
 
 #: Rows of a group: what is in memory at once, some 10 MB, and what a reader skips as a whole.
@@ -31,6 +32,8 @@ class ParquetFile:
                 (Kind.NUMBER.value, pyarrow.float64()),
                 (Kind.BOOLEAN.value, pyarrow.bool_()),
                 (Kind.TEXT.value, pyarrow.string()),
+                (Kind.POSITION.value, pyarrow.string()),
+                (Kind.JSON.value, pyarrow.string()),
             ]
         )
         self._arrow: Any = pyarrow
@@ -60,6 +63,9 @@ class ParquetFile:
             columns[wanted.value] = [
                 reading.value if kind is wanted else None for reading, kind in zip(self._rows, kinds, strict=True)
             ]
+        for wanted in (Kind.POSITION, Kind.JSON):
+            values = columns[wanted.value]
+            columns[wanted.value] = [None if value is None else canonical_json(value) for value in values]  # type: ignore[arg-type]
         numbers = columns[Kind.NUMBER.value]
         columns[Kind.NUMBER.value] = [None if value is None else float(value) for value in numbers]  # type: ignore[arg-type]
         self._writer.write_table(self._arrow.table(columns, schema=self._schema), row_group_size=GROUP_ROWS)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import NamedTuple
 
-from gateway.documents import DEFAULT_LIMITS, EXACT, DecodeLimits, shown
+from gateway.documents import DEFAULT_LIMITS, EXACT, DecodeLimits, Undecodable, shown
+from gateway.json_values import check_json
 from gateway.readings import Kind, Reading, Value
 
 #: 2000-01-01, as for telemetry: an earlier time is a clock that was never set, or another unit.
@@ -68,6 +69,11 @@ def checked(reading: Reading, window: Window, limits: DecodeLimits = DEFAULT_LIM
             raise BadRecord(f"{shown(metric)}: text of at most {limits.text_bytes} bytes")
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
             raise BadRecord(f"{shown(metric)}: text with a NUL, or that is not valid Unicode")
+    elif isinstance(value, dict | list):
+        try:
+            check_json(metric, value, limits)
+        except Undecodable as error:
+            raise BadRecord(error.detail) from error
     elif not isinstance(value, bool):
         if not isfinite(value):
             raise BadRecord(f"{shown(metric)}: not a finite number")

@@ -199,7 +199,7 @@ class Move:
             days: dict[int, int] = {}
             for series in (await store.query(query)).values():
                 for ts_ms, count in zip(series.t, series.v, strict=True):
-                    days[ts_ms // DAY_MS] = days.get(ts_ms // DAY_MS, 0) + int(count)
+                    days[ts_ms // DAY_MS] = days.get(ts_ms // DAY_MS, 0) + int(count)  # type: ignore[arg-type] # counts are numbers
             counts.append(days)
         return counts[0], counts[1]
 

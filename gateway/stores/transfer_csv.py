@@ -18,8 +18,10 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+import orjson
+
 from gateway.documents import shown
-from gateway.readings import Kind, Reading, Value, kind_of
+from gateway.readings import Kind, Reading, Value, canonical_json, kind_of
 from gateway.stores.transfer import BadRecord, number_of
 
 LONG = ("device", "metric", "ts", "time", "type", "value")
@@ -117,6 +119,8 @@ def cell_of(value: Value) -> str:
     """A value as its cell: the shortest text that reads back as the same."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, dict | list):
+        return canonical_json(value)
     return guarded(value) if isinstance(value, str) else repr(value)
 
 
@@ -132,6 +136,14 @@ def value_of(kind: Kind | None, cell: str) -> Value:
                 raise BadRecord(f"{shown(cell)} is not true or false") from error
         case Kind.NUMBER:
             return number_of(cell.strip())
+        case Kind.POSITION | Kind.JSON:
+            try:
+                value = orjson.loads(cell)
+            except orjson.JSONDecodeError as error:
+                raise BadRecord(f"{shown(cell)} is not JSON") from error
+            if not isinstance(value, dict | list) or kind_of(value) is not kind:
+                raise BadRecord(f"{shown(cell)} is not a {kind}")
+            return value
     if cell in _BOOLEANS:
         return _BOOLEANS[cell]
     try:

@@ -19,7 +19,13 @@ READING = st.builds(
     st.sampled_from(["pump-7", "=cmd", "a.b:c"]),
     st.sampled_from(["temperature", "=1+1", "a:number", "'", 'é,"x']),
     st.integers(TS, TS + 3),
-    st.one_of(st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), TEXT),
+    st.one_of(
+        st.integers(-(2**53), 2**53),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.booleans(),
+        TEXT,
+        st.sampled_from([{"lat": 54.3, "lon": 10.1}, {"a": [1, None, "=x"]}, [], [1.5, True]]),
+    ),
 )
 
 
