@@ -25,7 +25,7 @@ from fleet.timeline import Timeline
 from fleet.twins import Twins
 from fleet.views import Level, TimelineKind
 from gateway.channels import EVENTS, OTA_CHUNK_GET, OTA_STATUS, TWIN_GET, TWIN_REPORTED, command_of
-from gateway.link import TAKEN, Outcome, Uplink
+from gateway.link import REPLAY, TAKEN, Outcome, Uplink
 from gateway.refusals import Refusal, busy, internal_error, refuse, store_full, unknown_channel, unknown_device
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,8 @@ class Inbox:
         """One control message; its outcome, after its commit."""
         if not self._directory.is_active(uplink.device_id):
             return unknown_device(uplink.device_id)
-        self._presence.heard(uplink.device_id)
+        if uplink.link != REPLAY:
+            self._presence.heard(uplink.device_id)
         try:
             return await self._handle(uplink)
         except Invalid as error:

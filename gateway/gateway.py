@@ -18,9 +18,9 @@ from typing import Protocol
 import orjson
 
 from gateway.bus import Bus, Event
-from gateway.channels import is_telemetry, is_uplink
+from gateway.channels import TELEMETRY, is_telemetry, is_uplink
 from gateway.control_lanes import ControlLanes
-from gateway.dead_letters import DeadLetter, DeadLetters
+from gateway.dead_letters import DeadLetter, DeadLetters, LetterBounds
 from gateway.decode import DecodeLimits
 from gateway.drain import Drain, DrainOptions, DrainStats
 from gateway.history import History
@@ -32,6 +32,7 @@ from gateway.meter import Meter
 from gateway.readings import Reading
 from gateway.recent import Recent, Row
 from gateway.refusals import Refusal, internal_error, is_temporary, unknown_channel, unknown_device
+from gateway.replays import Replays
 from gateway.store import Store, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class GatewayOptions:
     journal: JournalOptions = field(default_factory=JournalOptions)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     drain: DrainOptions = field(default_factory=DrainOptions)
+    letters: LetterBounds = field(default_factory=LetterBounds)
     metrics_per_device: int = 1000
     recent_limit_bytes: int = 64 << 20
     control_workers: int = 8
@@ -116,7 +118,8 @@ class Gateway:
         self.store = store
         self.links = tuple(links)
         self.journal = Journal(options.data_dir / "journal.db", options.journal, now_ms=now_ms, monotonic=monotonic)
-        self.dead_letters = DeadLetters(options.data_dir / "dead_letters.db")
+        self.dead_letters = DeadLetters(options.data_dir / "dead_letters.db", options.letters, now_ms=now_ms)
+        self.replays = Replays(self.dead_letters, self._route)
         self._recent = Recent(limit_bytes=options.recent_limit_bytes)
         self.drain = Drain(
             store,
@@ -186,6 +189,7 @@ class Gateway:
                 await link.stop()
             except Exception:
                 logger.exception("%s: the link failed to stop", link.name)
+        await self.replays.stop()
         await self._lanes.stop()
         with contextlib.suppress(TimeoutError):  # a full journal may be waiting for room
             async with asyncio.timeout(2.0):
@@ -204,11 +208,17 @@ class Gateway:
 
     def uplinks(self, batch: Sequence[Uplink], done: Done) -> None:
         """Part a batch by lane; `done` is called once all of it is answered."""
-        registry = self._registry
-        if registry is None or not batch:
+        if self._registry is None or not batch:
             done([internal_error()] * len(batch))
             return
         self._messages.add(len(batch), self._monotonic())
+        self._route(batch, done)
+
+    def _route(self, batch: Sequence[Uplink], done: Done) -> None:
+        registry = self._registry
+        if registry is None:
+            done([internal_error()] * len(batch))
+            return
         if _is_of_one(batch) and is_telemetry(batch[0].channel) and registry.is_active(batch[0].device_id):
             self.ingest.uplinks(batch, done)
             return
@@ -324,17 +334,12 @@ class Gateway:
         tally.set([place], [outcome])
 
     def _refused(self, uplink: Uplink, outcome: Outcome) -> None:
+        if self.replays.note_refusal(uplink, outcome):
+            return
         self._refused_by_reason[outcome.reason or outcome.code.name.lower()] += 1
         self._refusals.add(1, self._monotonic())
         if not is_temporary(outcome) and outcome.reason not in _NO_LETTER:
-            self.dead_letters.add(
-                device_id=uplink.device_id,
-                at_ms=uplink.received_at_ms,
-                channel=uplink.channel,
-                reason=outcome.reason,
-                detail=outcome.detail,
-                payload=uplink.payload,
-            )
+            self.dead_letters.add(uplink, reason=outcome.reason, detail=outcome.detail)
         if self._control is not None:
             try:
                 self._control.refused(uplink, outcome)
@@ -343,14 +348,9 @@ class Gateway:
 
     def _store_rejected(self, reading: Reading, detail: str) -> None:
         self._refused_by_reason[Refusal.STORE_REJECTED] += 1
-        self.dead_letters.add(
-            device_id=reading.device_id,
-            at_ms=self._now_ms(),
-            channel="telemetry",
-            reason=Refusal.STORE_REJECTED,
-            detail=detail,
-            payload=orjson.dumps({"ts": reading.ts_ms, "values": {reading.metric: reading.value}}),
-        )
+        payload = orjson.dumps({"ts": reading.ts_ms, "values": {reading.metric: reading.value}})
+        uplink = Uplink(device_id=reading.device_id, channel=TELEMETRY, payload=payload, received_at_ms=self._now_ms())
+        self.dead_letters.add(uplink, reason=Refusal.STORE_REJECTED, detail=detail)
 
     def _on_letter(self, letter: DeadLetter) -> None:
         if self.bus.watched("messages"):

@@ -18,7 +18,7 @@ from gateway.frames import Frame, frames_of, size_of
 from gateway.journal import Entry, Journal
 from gateway.journal_file import JournalError
 from gateway.kinds import Fixed, Kinds, Sorted
-from gateway.link import TAKEN, Done, Outcome, Uplink
+from gateway.link import REPLAY, TAKEN, Done, Outcome, Uplink
 from gateway.plain import read_plain
 from gateway.readings import Reading, canonical_json
 from gateway.refusals import Refusal, internal_error, refuse, store_full
@@ -55,6 +55,14 @@ class Stamps:
         stamp = max(now_ms, self._last.get(device_id, 0) + 1)
         if stamp > now_ms + _STAMP_AHEAD_MS:
             raise Undecodable(Refusal.TOO_FAST, "more than 1,000 messages a second without a time of their own")
+        self._last[device_id] = stamp
+        return stamp
+
+    def of_refused(self, device_id: str, received_at_ms: int) -> int:
+        """The time of a refused message, which its readings get on a replay: nothing else of the device has it."""
+        stamp = max(received_at_ms, self._last.get(device_id, 0) + 1)
+        if stamp > received_at_ms + _STAMP_AHEAD_MS:
+            return received_at_ms
         self._last[device_id] = stamp
         return stamp
 
@@ -143,16 +151,25 @@ class Ingest:
 
     def _take(self, uplink: Uplink, now_ms: int) -> tuple[Outcome, Sorted | None]:
         device_id = uplink.device_id
+        stamped: list[int] = []
+
+        def stamp() -> int:
+            stamped.append(self._stamps.next(device_id, now_ms))
+            return stamped[-1]
+
         try:
-            readings = decode(
-                uplink.channel,
-                uplink.content_type,
-                uplink.payload,
-                device_id=device_id,
-                now_ms=now_ms,
-                limits=self._limits,
-                stamp=partial(self._stamps.next, device_id, now_ms),
-            )
+            if uplink.link == REPLAY:
+                readings = self._decode_again(uplink, now_ms)
+            else:
+                readings = decode(
+                    uplink.channel,
+                    uplink.content_type,
+                    uplink.payload,
+                    device_id=device_id,
+                    now_ms=now_ms,
+                    limits=self._limits,
+                    stamp=stamp,
+                )
             found = self.kinds.sort(device_id, readings)
         except Undecodable as error:
             retry_after_s = 1.0 if error.reason is Refusal.TOO_FAST else None
@@ -169,6 +186,8 @@ class Ingest:
         if not found.fit:
             return refusals[0], None  # told of by _answer
         told: set[str] = set()
+        if uplink.link != REPLAY:  # so that a replay gives the readings that were stored the times they have
+            uplink = uplink._replace(received_at_ms=stamped[0] if stamped else now_ms)
         for refusal in refusals:
             if refusal.reason not in told:  # once a reason: 256 metrics too many are one dead letter
                 told.add(refusal.reason)
@@ -178,6 +197,19 @@ class Ingest:
             for reading, reason, detail in found.unfit
         ]
         return replace(TAKEN, data={"refused": parts}), found
+
+    def _decode_again(self, uplink: Uplink, now_ms: int) -> list[Reading]:
+        """The readings of a replayed message, at the times they would have had when it came first."""
+        came_ms = uplink.received_at_ms
+        ahead_ms = self._limits.ahead_ms + max(0, now_ms - came_ms)  # what lay ahead then may be past by now
+        return decode(
+            uplink.channel,
+            uplink.content_type,
+            uplink.payload,
+            device_id=uplink.device_id,
+            now_ms=came_ms,
+            limits=replace(self._limits, ahead_ms=ahead_ms),
+        )
 
     def _settled(
         self,
@@ -203,6 +235,9 @@ class Ingest:
         if outcomes.count(TAKEN) != len(outcomes):
             for uplink, outcome in zip(batch, outcomes, strict=True):
                 if outcome.code.is_error:
+                    if uplink.link != REPLAY:
+                        at_ms = self._stamps.of_refused(uplink.device_id, uplink.received_at_ms)
+                        uplink = uplink._replace(received_at_ms=at_ms)
                     self._refused(uplink, outcome)
         try:
             done(outcomes)

@@ -10,6 +10,9 @@ from typing import NamedTuple, Protocol
 
 from broker.reason import ReasonCode
 
+REPLAY = "replay"
+"""The `link` of a message that no link brought: a dead letter on its second way."""
+
 
 class Uplink(NamedTuple):
     """One message from a device. `channel` is the topic below devices/{device_id}/, such as "commands/01J…/status".

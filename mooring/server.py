@@ -23,6 +23,7 @@ from fleet.errors import SetupError
 from fleet.fleet import Fleet
 from fleet.options import FleetOptions
 from gateway.bus import Bus
+from gateway.dead_letters import LetterBounds
 from gateway.gateway import Gateway, GatewayOptions
 from gateway.journal import JournalOptions
 from gateway.journal_file import JournalError
@@ -107,7 +108,9 @@ class Server:
         settings, bus = self._settings, Bus()
         self.fleet = Fleet(self._fleet_options(), bus=bus)
         self.gateway = Gateway(
-            GatewayOptions(data_dir=settings.data_dir, journal=_journal_options(settings)),
+            GatewayOptions(
+                data_dir=settings.data_dir, journal=_journal_options(settings), letters=_letter_bounds(settings)
+            ),
             store=open_store(settings),
             links=self._links(),
             bus=bus,
@@ -262,6 +265,11 @@ def _journal_options(settings: Settings) -> JournalOptions:
         limit_bytes=settings.journal.limit_mib * 1024 * 1024,
         limit_age_s=None if settings.journal.limit_hours is None else settings.journal.limit_hours * 3600,
     )
+
+
+def _letter_bounds(settings: Settings) -> LetterBounds:
+    letters = settings.dead_letters
+    return LetterBounds(payload_bytes=letters.limit_mib * 1024 * 1024, age_ms=letters.keep_days * 86_400_000)
 
 
 def _reachable(host: str) -> str:

@@ -103,6 +103,13 @@ class JournalSettings(Section):
     )
 
 
+class DeadLetterSettings(Section):
+    """Refused messages, kept with the reason."""
+
+    keep_days: int = Field(30, ge=1, description="Refused messages older than this are dropped")
+    limit_mib: int = Field(64, ge=1, description="Size of all their payloads at which the oldest are dropped")
+
+
 class AdminSettings(Section):
     """The first administrator, for set-ups without a person."""
 
@@ -127,6 +134,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     store: StoreSettings = StoreSettings()
     journal: JournalSettings = JournalSettings()
+    dead_letters: DeadLetterSettings = DeadLetterSettings()
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
 
