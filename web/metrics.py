@@ -64,6 +64,7 @@ class Metrics:
         families = [
             *_of_gateway(self._overviews.gateway()),
             *_of_fleet(await self._overviews.fleetwide()),
+            _of_letters(await self._overviews.letters()),
             *_of_store(await self._overviews.store()),
             *self._of_server(),
             *self._registry.collect(),
@@ -132,6 +133,11 @@ def _of_fleet(fleet: Fleetwide) -> Iterator[Metric]:
     yield _gauge("mooring_devices", "Devices", devices, ["status"])
     yield _gauge("mooring_commands_pending", "Commands without an end yet", fleet.commands_pending)
     yield _gauge("mooring_campaigns_running", "Campaigns running", fleet.campaigns_running)
+
+
+def _of_letters(letters: Mapping[str, int]) -> Metric:
+    counts = {(reason,): count for reason, count in letters.items()}
+    return _gauge("mooring_dead_letters", "Refused messages that are kept", counts, ["reason"])
 
 
 def _of_store(store: StoreStats) -> Iterator[Metric]:

@@ -14,6 +14,7 @@ from gateway.links.external import ExternalLink, LinkState
 from gateway.store import StoreError, StoreStats
 from web.parts import BrokerOperations, Parts, Sessions
 from web.schemas.system import (
+    DeadLetterCounts,
     DeviceCounts,
     Endpoints,
     JournalState,
@@ -58,11 +59,14 @@ class Overviews:
         self._fleetwide_at = 0.0
         self._store = StoreStats(kind="")
         self._store_at: float | None = None
+        self._letters: dict[str, int] = {}
+        self._letters_at: float | None = None
 
     async def overview(self) -> Overview:
         """Everything on one page. Raises what the database raises."""
         fleet = await self.fleetwide()
         store = await self.store()
+        letters = await self.letters()
         stats = self.gateway()
         return Overview(
             devices=DeviceCounts(**fleet.devices),
@@ -71,7 +75,10 @@ class Overviews:
             readings_per_s=round(stats.readings_per_s, 2),
             refused_per_s=round(stats.refused_per_s, 2),
             journal=JournalState(
-                lag_s=round(stats.drain.lag_s, 1), bytes=stats.journal.bytes, batches=stats.journal.batches
+                lag_s=round(stats.drain.lag_s, 1),
+                bytes=stats.journal.bytes,
+                limit_bytes=stats.journal.limit_bytes,
+                batches=stats.journal.batches,
             ),
             store=StoreState(
                 kind=store.kind,
@@ -80,6 +87,7 @@ class Overviews:
                 points=store.points,
                 size_bytes=store.size_bytes,
             ),
+            dead_letters=DeadLetterCounts(total=sum(letters.values()), reasons=letters),
             commands=PendingCommands(pending=fleet.commands_pending),
             campaigns=RunningCampaigns(running=fleet.campaigns_running),
             parts=self._list(stats, None),
@@ -118,6 +126,14 @@ class Overviews:
                 )
                 self._fleetwide_at = time.monotonic()
             return self._fleetwide
+
+    async def letters(self) -> dict[str, int]:
+        """Dead letters by reason, at most a second old."""
+        async with self._lock:
+            if self._letters_at is None or time.monotonic() - self._letters_at >= FRESH_S:
+                self._letters = await self._parts.gateway.dead_letters.counts()
+                self._letters_at = time.monotonic()
+            return self._letters
 
     async def store(self) -> StoreStats:
         """What the store says of itself, or said last."""

@@ -43,7 +43,9 @@ from fleet.views import (
     User,
 )
 from gateway.bus import Bus, Event
+from gateway.dead_letters import DeadLetters
 from gateway.readings import Value
+from gateway.replays import Replays
 from gateway.store import Query, Series, StoreStats
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -545,6 +547,8 @@ class Gateway:
         self.store = Store()
         self.links: list[object] = []
         self.journal_state = "ok"
+        self.dead_letters = DeadLetters(Path("unopened"))  # without a file it has none
+        self.replays = Replays(self.dead_letters, lambda uplinks, done: None)
 
     def stats(self) -> Any:
         journal = SimpleNamespace(

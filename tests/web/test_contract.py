@@ -24,6 +24,8 @@ IDS = {
     "campaigns": "K0",
     "users": "Uviewer",
     "sessions": "pump-7",
+    "letters": "1",
+    "replays": "R0",
 }
 BODIES: dict[str, Any] = {
     "set_up": {"token": "t", "username": "alice", "password": "long enough"},
@@ -34,6 +36,7 @@ BODIES: dict[str, Any] = {
     "patch_twin": {"desired": {"interval": 5}},
     "create_command": {"name": "reboot"},
     "create_campaign": {"name": "all", "artifact": "A0", "devices": ["pump-7"]},
+    "replay_dead_letters": {"ids": [1]},
     "create_user": {"username": "bob", "password": "long enough", "role": "viewer"},
 }
 

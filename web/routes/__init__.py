@@ -4,6 +4,7 @@ from web.api.layer import Routes
 from web.routes.accounts import signing_in, users
 from web.routes.broker import broker
 from web.routes.commands import commands
+from web.routes.dead_letters import dead_letters
 from web.routes.devices import credentials, devices, timeline, twins
 from web.routes.firmware import artifacts, campaigns
 from web.routes.system import audit, system
@@ -17,6 +18,7 @@ SUBJECTS: tuple[Routes, ...] = (
     twins,
     commands,
     timeline,
+    dead_letters,
     artifacts,
     campaigns,
     broker,

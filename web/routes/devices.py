@@ -167,7 +167,7 @@ async def list_timeline(call: Call, device_id: DeviceId, query: TimelineQuery) -
     "/api/v1/devices/{id}/dead-letters", summary="Messages that were refused", role=Role.VIEWER, raises=(404,)
 )
 async def list_dead_letters(call: Call, device_id: DeviceId, query: Paged) -> TimelinePage:
-    """Kept with their reason and the first 4 KiB of their payload; the newest 100 of a device."""
+    """Kept with their reason; the newest 100 of a device, here with the first 4,096 characters of their payload."""
     return await _timeline(call, device_id, query.cursor, query.limit, (TimelineKind.MESSAGE_REFUSED,))
 
 

@@ -20,7 +20,13 @@ class DeviceCounts(Out):
 class JournalState(Out):
     lag_s: float = Field(description="Age of the oldest reading that is not in the store yet.")
     bytes: int
+    limit_bytes: int = Field(description="What it may hold; devices are held back when it is full.")
     batches: int
+
+
+class DeadLetterCounts(Out):
+    total: int = Field(description="Refused messages that are kept.")
+    reasons: dict[str, int]
 
 
 class StoreState(Out):
@@ -71,6 +77,7 @@ class Overview(Out):
     refused_per_s: float
     journal: JournalState
     store: StoreState
+    dead_letters: DeadLetterCounts
     commands: PendingCommands
     campaigns: RunningCampaigns
     parts: list[Part]
