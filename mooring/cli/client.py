@@ -46,8 +46,8 @@ class Api:
     async def patch(self, path: str, body: Any, *, headers: dict[str, str] | None = None) -> Any:
         return await self._call("PATCH", path, json=body, headers=headers)
 
-    async def delete(self, path: str) -> Any:
-        return await self._call("DELETE", path)
+    async def delete(self, path: str, **query: str) -> Any:
+        return await self._call("DELETE", path, params=query)
 
     async def all(self, path: str, **query: Any) -> AsyncIterator[dict[str, Any]]:
         """Every item of a list, page after page."""

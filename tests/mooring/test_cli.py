@@ -30,7 +30,7 @@ def mooring(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedP
 def test_help_names_every_command_and_where_to_start(tmp_path: Path) -> None:
     result = mooring("--help", cwd=tmp_path)
     assert result.returncode == 0
-    for command in ("serve", "demo", "sim", "init", "config", "user", "device", "firmware", "campaign", "doctor"):
+    for command in ("serve", "demo", "sim", "init", "config", "user", "device", "firmware", "campaign", "dead-letters"):
         assert command in result.stdout
     assert "mooring demo" in result.stdout
 
