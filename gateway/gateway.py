@@ -19,6 +19,7 @@ import orjson
 
 from gateway.bus import Bus, Event
 from gateway.channels import TELEMETRY, is_telemetry, is_uplink
+from gateway.clocks import Clocks
 from gateway.control_lanes import ControlLanes
 from gateway.dead_letters import DeadLetter, DeadLetters, LetterBounds
 from gateway.decode import DecodeLimits
@@ -94,6 +95,7 @@ class GatewayStats:
     control_queued: int
     control_busy: int
     dead_letters_dropped: int
+    clocks_off: int
 
 
 def wall_clock_ms() -> int:
@@ -131,12 +133,14 @@ class Gateway:
             rejected=self._store_rejected,
         )
         self.history = History(store, self.journal, self._recent, store_opened=lambda: self.drain.store_opened)
+        self.clocks = Clocks()
         self.ingest = Ingest(
             self.journal,
             bus,
             now_ms=now_ms,
             limits=options.limits,
             kinds=Kinds(self.journal.kinds_of, metrics_per_device=options.metrics_per_device),
+            clocks=self.clocks,
             refused=self._refused,
         )
         self._lanes = ControlLanes(
@@ -296,6 +300,7 @@ class Gateway:
         await self.drain.erase_now()
         self.history.forget_device(device_id)  # what was loaded while the store still had it
         await self.dead_letters.delete_device(device_id)
+        self.clocks.forget(device_id)
 
     def stats(self) -> GatewayStats:
         now = self._monotonic()
@@ -312,6 +317,7 @@ class Gateway:
             control_queued=self._lanes.queued,
             control_busy=self._lanes.busy,
             dead_letters_dropped=self.dead_letters.dropped,
+            clocks_off=self.clocks.off,
         )
 
     # ---- private

@@ -13,6 +13,7 @@ from functools import partial
 
 from gateway.bus import Bus, Event
 from gateway.channels import TELEMETRY
+from gateway.clocks import Clocks
 from gateway.decode import DEFAULT_LIMITS, DecodeLimits, Undecodable, decode
 from gateway.frames import Frame, frames_of, size_of
 from gateway.journal import Entry, Journal
@@ -92,9 +93,11 @@ class Ingest:
         now_ms: Callable[[], int],
         limits: DecodeLimits = DEFAULT_LIMITS,
         kinds: Kinds | None = None,
+        clocks: Clocks | None = None,
         refused: Callable[[Uplink, Outcome], None] = lambda uplink, outcome: None,
     ) -> None:
         self.kinds = kinds or Kinds(journal.kinds_of)
+        self.clocks = clocks or Clocks()
         self._journal = journal
         self._bus = bus
         self._now_ms = now_ms
@@ -147,7 +150,10 @@ class Ingest:
         except JournalError:
             return None
         payloads = [uplink.payload for uplink in batch]
-        return read_plain(payloads, device_id, known, now_ms + self._limits.ahead_ms, self._limits)
+        frames = read_plain(payloads, device_id, known, now_ms + self._limits.ahead_ms, self._limits)
+        if frames and batch[0].link != REPLAY:
+            self.clocks.saw(device_id, max([max(frame.times) for frame in frames]), now_ms)
+        return frames
 
     def _take(self, uplink: Uplink, now_ms: int) -> tuple[Outcome, Sorted | None]:
         device_id = uplink.device_id
@@ -180,6 +186,8 @@ class Ingest:
         except Exception:
             logger.exception("%s: decoding failed on a message of %d bytes", device_id, len(uplink.payload))
             return internal_error(), None
+        if not stamped and readings and uplink.link != REPLAY:
+            self.clocks.saw(device_id, max([reading[2] for reading in readings]), now_ms)
         if not found.unfit:
             return TAKEN, found
         refusals = [refuse(reason, detail) for _, reason, detail in found.unfit]

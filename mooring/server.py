@@ -22,6 +22,7 @@ from broker.process import calm_collector, raise_open_files_limit
 from fleet.errors import SetupError
 from fleet.fleet import Fleet
 from fleet.options import FleetOptions
+from fleet.views import Level, TimelineKind
 from gateway.bus import Bus
 from gateway.dead_letters import LetterBounds
 from gateway.gateway import Gateway, GatewayOptions
@@ -115,6 +116,14 @@ class Server:
             links=self._links(),
             bus=bus,
         )
+        self.gateway.clocks.on_change = self._note_clock
+
+    def _note_clock(self, device_id: str, skew_ms: int, is_off: bool) -> None:
+        """A device's clock was found off, or right again: an entry of its timeline."""
+        which = "ahead" if skew_ms > 0 else "behind"
+        summary = f"its clock is {abs(skew_ms) / 1000:.0f} s {which}" if is_off else "its clock is right again"
+        level = Level.WARNING if is_off else Level.INFO
+        self.fleet.timeline.note(device_id, TimelineKind.EVENT, summary, level=level, data={"clock_skew_ms": skew_ms})
 
     @property
     def web_url(self) -> str:

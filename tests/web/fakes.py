@@ -43,6 +43,7 @@ from fleet.views import (
     User,
 )
 from gateway.bus import Bus, Event
+from gateway.clocks import Clocks
 from gateway.dead_letters import DeadLetters
 from gateway.readings import Value
 from gateway.replays import Replays
@@ -547,6 +548,7 @@ class Gateway:
         self.store = Store()
         self.links: list[object] = []
         self.journal_state = "ok"
+        self.clocks = Clocks()
         self.dead_letters = DeadLetters(Path("unopened"))  # without a file it has none
         self.replays = Replays(self.dead_letters, lambda uplinks, done: None)
 
@@ -574,6 +576,7 @@ class Gateway:
             control_queued=0,
             control_busy=0,
             dead_letters_dropped=0,
+            clocks_off=0,
             journal=journal,
             drain=drain,
         )

@@ -207,3 +207,11 @@ async def test_the_timeline_can_be_narrowed_to_kinds(site: Site) -> None:
     await site.ask("GET", f"{BASE}/pump-7/dead-letters")
     assert site.fleet.timeline.asked_for == ("message_refused",)
     assert (await site.ask("GET", f"{BASE}/pump-7/timeline?kinds=gossip")).status == 422
+
+
+async def test_a_device_says_how_far_its_clock_is_off(site: Site) -> None:
+    path = "/api/v1/devices/pump-7"
+    assert (await site.ask("GET", path)).json["clock_skew_ms"] is None
+    site.gateway.clocks.saw("pump-7", 5_000, 95_000)
+    assert (await site.ask("GET", path)).json["clock_skew_ms"] == -90_000
+    assert (await site.ask("GET", "/api/v1/devices")).json["items"][0]["clock_skew_ms"] == -90_000

@@ -2,6 +2,7 @@
 
 import re
 
+from fleet.views import Device as DeviceView
 from fleet.views import Role, TimelineKind
 from web.api.layer import Header, Routes
 from web.api.problem import Problem
@@ -46,7 +47,7 @@ async def list_devices(call: Call, query: DeviceQuery) -> DevicePage:
         cursor=query.cursor,
         limit=query.limit,
     )
-    items = [Device.model_validate(device.json()) for device in page.items]
+    items = [_device(call, device) for device in page.items]
     return DevicePage(items=items, next_cursor=page.next_cursor, total=page.total)
 
 
@@ -61,7 +62,7 @@ async def create_device(call: Call, body: DeviceCreate) -> DeviceCreated:
 
 @devices.get("/api/v1/devices/{id}", summary="One device", role=Role.VIEWER, raises=(404,))
 async def get_device(call: Call, device_id: DeviceId) -> Device:
-    return Device.model_validate((await call.fleet.devices.get(device_id)).json())
+    return _device(call, await call.fleet.devices.get(device_id))
 
 
 @devices.patch("/api/v1/devices/{id}", summary="Change a device", role=Role.OPERATOR, raises=(404, 409))
@@ -76,7 +77,7 @@ async def update_device(call: Call, device_id: DeviceId, body: DeviceUpdate) -> 
         attributes=body.attributes,
         disabled=body.disabled,
     )
-    return Device.model_validate(device.json())
+    return _device(call, device)
 
 
 @devices.delete("/api/v1/devices/{id}", summary="Delete a device", role=Role.OPERATOR, raises=(404, 409))
@@ -169,6 +170,10 @@ async def list_timeline(call: Call, device_id: DeviceId, query: TimelineQuery) -
 async def list_dead_letters(call: Call, device_id: DeviceId, query: Paged) -> TimelinePage:
     """Kept with their reason; the newest 100 of a device, here with the first 4,096 characters of their payload."""
     return await _timeline(call, device_id, query.cursor, query.limit, (TimelineKind.MESSAGE_REFUSED,))
+
+
+def _device(call: Call, device: DeviceView) -> Device:
+    return Device.model_validate({**device.json(), "clock_skew_ms": call.gateway.clocks.skew_ms(device.id)})
 
 
 async def _timeline(

@@ -22,6 +22,10 @@ class Device(Out):
     link: str | None = Field(description="By which way the device is, or was last, connected.")
     firmware: str | None = Field(description="The version that the device reported.")
     target_firmware: str | None = Field(description="The version that an unfinished update brings.")
+    clock_skew_ms: int | None = Field(
+        default=None,
+        description="How far ahead the device's clock is (negative: behind); null when it gave no time lately.",
+    )
     created_at: Time
     updated_at: Time
 
