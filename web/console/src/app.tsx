@@ -18,6 +18,7 @@ const NewCampaign = lazy(() => import("./screens/new-campaign/new-campaign"));
 const Campaign = lazy(() => import("./screens/campaign"));
 const Broker = lazy(() => import("./screens/broker/broker"));
 const Audit = lazy(() => import("./screens/audit"));
+const DeadLetters = lazy(() => import("./screens/dead-letters"));
 const Settings = lazy(() => import("./screens/settings"));
 const Missing = lazy(() => import("./screens/missing"));
 
@@ -62,6 +63,7 @@ export function App() {
             <Route path="/campaigns/:id" element={<Campaign />} />
             <Route path="/broker" element={<Broker />} />
             <Route path="/audit" element={<Audit />} />
+            <Route path="/dead-letters" element={<DeadLetters />} />
             <Route path="/settings" element={<Settings />} />
             <Route path="/login" element={<Navigate to="/" replace />} />
             <Route path="/setup" element={<Navigate to="/" replace />} />

@@ -191,3 +191,29 @@ export const createUser = (user: { username: string; password: string; role: Rol
 export const updateUser = (id: string, change: { role?: Role; password?: string; disabled?: boolean }) =>
   body(client.PATCH("/api/v1/users/{id}", { params: { path: { id } }, body: change }));
 export const deleteUser = (id: string) => done(client.DELETE("/api/v1/users/{id}", { params: { path: { id } } }));
+
+export interface LetterFilter {
+  device?: string;
+  reason?: string;
+}
+export const listDeadLetters = (query: Paging & LetterFilter) =>
+  body(client.GET("/api/v1/dead-letters", { params: { query: given(query) } }));
+export const getDeadLetter = (id: number) =>
+  body(client.GET("/api/v1/dead-letters/{id}", { params: { path: { id } } }));
+export const deleteDeadLetter = (id: number) =>
+  done(client.DELETE("/api/v1/dead-letters/{id}", { params: { path: { id } } }));
+/** Those of now: what comes later stays. */
+export const deleteDeadLetters = (filter: LetterFilter) =>
+  body(
+    client.DELETE("/api/v1/dead-letters", {
+      params: { query: { ...given(filter), until: new Date().toISOString() } },
+    }),
+  );
+export const replayDeadLetters = (which: { ids: number[] } | { filter: LetterFilter }) =>
+  body(
+    client.POST("/api/v1/dead-letters:replay", {
+      body: "ids" in which ? which : { filter: given(which.filter) },
+    }),
+  );
+export const getReplay = (id: string) =>
+  body(client.GET("/api/v1/dead-letters/replays/{id}", { params: { path: { id } } }));

@@ -28,6 +28,7 @@ const places = [
   ["/firmware", "Firmware", "firmware"],
   ["/campaigns", "Updates", "campaigns"],
   ["/broker", "Broker", "broker"],
+  ["/dead-letters", "Dead letters", "letters"],
   ["/audit", "Audit", "audit"],
   ["/settings", "Settings", "settings"],
 ] as const;

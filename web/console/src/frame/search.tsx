@@ -33,6 +33,7 @@ export function Search() {
     { id: "broker", label: "Broker sessions", onClick: go("/broker") },
     { id: "topics", label: "Broker topics", onClick: go("/broker?tab=topics") },
     { id: "metrics", label: "Broker metrics", onClick: go("/broker?tab=metrics") },
+    { id: "dead-letters", label: "Dead letters", onClick: go("/dead-letters") },
     { id: "audit", label: "Audit", onClick: go("/audit") },
     { id: "settings", label: "Settings", onClick: go("/settings") },
     ...(mayAct

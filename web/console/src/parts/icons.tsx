@@ -29,6 +29,7 @@ const drawings: Record<string, ReactNode> = {
       <path d="M4.8 4.8a4.5 4.5 0 0 0 0 6.4M11.2 4.8a4.5 4.5 0 0 1 0 6.4M2.7 2.7a7.5 7.5 0 0 0 0 10.6M13.3 2.7a7.5 7.5 0 0 1 0 10.6" />
     </>
   ),
+  letters: <path d="M2 4h12v8.5H2ZM2 4.5l6 4.5 6-4.5" />,
   audit: <path d="M3 2h10v12H3ZM5.5 5.5h5M5.5 8h5M5.5 10.5h3" />,
   settings: (
     <>

@@ -132,6 +132,7 @@ function Figures({ data }: { data: OverviewData }) {
       <Figure testid="rate-readings" name="Readings" value={rate(data.readings_per_s)} unit="/s" />
       <Figure
         testid="rate-refused"
+        to="/dead-letters"
         name="Refused"
         value={rate(data.refused_per_s)}
         unit="/s"
@@ -143,6 +144,22 @@ function Figures({ data }: { data: OverviewData }) {
         value={journal.lag_s < 10 ? journal.lag_s.toFixed(1) : count(Math.round(journal.lag_s))}
         unit="s"
         tone={journal.lag_s > 60 ? "bad" : journal.lag_s > 10 ? "wait" : undefined}
+      />
+      {journal.bytes > journal.limit_bytes / 2 && (
+        <Figure
+          testid="journal-fill"
+          name="Journal"
+          value={Math.round((100 * journal.bytes) / journal.limit_bytes)}
+          unit="% full"
+          tone="bad"
+        />
+      )}
+      <Figure
+        testid="dead-letters"
+        to="/dead-letters"
+        name="Dead letters"
+        value={count(data.dead_letters.total)}
+        tone={data.dead_letters.total > 0 ? "wait" : undefined}
       />
       <Figure
         testid="store-state"

@@ -5,9 +5,10 @@ import type { Device } from "../../api/shapes";
 import { useLive } from "../../live/hooks";
 import { Ago } from "../../parts/ago";
 import { clip } from "../../text/clip";
+import { duration } from "../../text/time";
 
 export function Facts({ device }: { device: Device }) {
-  const { firmware, target_firmware: target, link, address, tags } = device;
+  const { firmware, target_firmware: target, link, address, tags, clock_skew_ms: skew = null } = device;
   return (
     <div style={{ display: "flex", flexWrap: "wrap", gap: "4px 28px", fontSize: "0.8125rem" }}>
       <Fact name="Last seen">
@@ -48,6 +49,18 @@ export function Facts({ device }: { device: Device }) {
           {tags.length > 12 && <span className="dim"> +{tags.length - 12}</span>}
         </Fact>
       )}
+      {skew !== null && Math.abs(skew) > 60_000 && (
+        <Fact name="Clock">
+          <span style={{ color: "var(--wait)" }} data-testid="device-clock">
+            {duration(Math.abs(skew))} {skew > 0 ? "ahead" : "behind"}
+          </span>
+        </Fact>
+      )}
+      <Fact name="Refused">
+        <Link className="plain" to={`/dead-letters?device=${encodeURIComponent(device.id)}`}>
+          Dead letters
+        </Link>
+      </Fact>
       <Fact name="Added">
         <Ago at={device.created_at} />
       </Fact>
