@@ -48,24 +48,32 @@ class Stamps:
     def next(self, device_id: str, now_ms: int) -> int:
         """The next time of a device. Raises Undecodable (too_fast)."""
         if now_ms != self._seen_ms:
-            if now_ms < self._seen_ms - 1000 or len(self._last) > _STAMPS_KEPT:
-                # The clock was set back, or many devices were heard: times in the past hold nobody.
-                back = now_ms < self._seen_ms - 1000
-                self._last = {} if back else {key: ms for key, ms in self._last.items() if ms >= now_ms}
-            self._seen_ms = now_ms
+            self._see(now_ms)
         stamp = max(now_ms, self._last.get(device_id, 0) + 1)
         if stamp > now_ms + _STAMP_AHEAD_MS:
             raise Undecodable(Refusal.TOO_FAST, "more than 1,000 messages a second without a time of their own")
         self._last[device_id] = stamp
         return stamp
 
-    def of_refused(self, device_id: str, received_at_ms: int) -> int:
-        """The time of a refused message, which its readings get on a replay: nothing else of the device has it."""
+    def of_refused(self, device_id: str, received_at_ms: int, now_ms: int) -> int:
+        """The time of a refused message, which its readings get on a replay: nothing else of the device has it.
+
+        One that was received by another clock than that of now, or too long ago, keeps its time as it is.
+        """
+        if now_ms != self._seen_ms:
+            self._see(now_ms)
         stamp = max(received_at_ms, self._last.get(device_id, 0) + 1)
-        if stamp > received_at_ms + _STAMP_AHEAD_MS:
+        if not now_ms - _STAMP_AHEAD_MS <= stamp <= now_ms + _STAMP_AHEAD_MS:
             return received_at_ms
         self._last[device_id] = stamp
         return stamp
+
+    def _see(self, now_ms: int) -> None:
+        if now_ms < self._seen_ms - 1000 or len(self._last) > _STAMPS_KEPT:
+            # The clock was set back, or many devices were heard: times in the past hold nobody.
+            back = now_ms < self._seen_ms - 1000
+            self._last = {} if back else {key: ms for key, ms in self._last.items() if ms >= now_ms}
+        self._seen_ms = now_ms
 
 
 _LONG = (str, dict, list)
@@ -241,10 +249,11 @@ class Ingest:
         done: Done,
     ) -> None:
         if outcomes.count(TAKEN) != len(outcomes):
+            now_ms = self._now_ms()
             for uplink, outcome in zip(batch, outcomes, strict=True):
                 if outcome.code.is_error:
                     if uplink.link != REPLAY:
-                        at_ms = self._stamps.of_refused(uplink.device_id, uplink.received_at_ms)
+                        at_ms = self._stamps.of_refused(uplink.device_id, uplink.received_at_ms, now_ms)
                         uplink = uplink._replace(received_at_ms=at_ms)
                     self._refused(uplink, outcome)
         try:

@@ -202,6 +202,34 @@ async def test_a_rejected_reading_becomes_a_dead_letter(start_gateway, memory_st
     assert {key[1] for key in memory_store.points} == {"good", "fine"}
 
 
+async def test_a_late_reading_is_stored_and_never_becomes_the_latest(start_gateway, clock: Clock) -> None:
+    gateway = await start_gateway(drain=NO_LINGER)
+    for age_ms in (0, 60_000, 10_000, 86_400_000):
+        await send(gateway, uplink("a", b'{"ts": %d, "values": {"t": %d}}' % (START_MS - age_ms, age_ms)))
+        clock.move(1)
+        assert (await gateway.history.latest("a"))["t"][1] == 0
+    await until(lambda: gateway.stats().journal.batches == 0)
+    assert (await gateway.history.latest("a"))["t"][1] == 0
+    series = (await gateway.history.query(ALL))["t"]
+    assert series.v == [86_400_000, 60_000, 10_000, 0]
+
+
+async def test_our_own_clock_set_back_and_forward_loses_and_refuses_nothing(start_gateway, clock: Clock) -> None:
+    gateway = await start_gateway(drain=NO_LINGER)
+    for number, jump_s in enumerate((0, -86_400, 10 * 365 * 86_400, -20 * 365 * 86_400, 1)):
+        clock.ms += jump_s * 1000
+        (outcome,) = await send(gateway, uplink("a", b'{"t": %d}' % number))
+        assert not outcome.code.is_error, jump_s
+        await send(gateway, uplink("a", b"nonsense"))
+        stats = gateway.stats()
+        assert stats.drain.lag_s >= 0.0
+        assert stats.messages_per_s >= 0.0
+    series = (await gateway.history.query(ALL))["t"]
+    assert sorted(series.v) == [0, 1, 2, 3, 4]
+    ids = [letter.id for letter in await gateway.dead_letters.find()]
+    assert ids == sorted(set(ids), reverse=True)
+
+
 async def test_messages_go_down_every_link_and_one_that_fails_stops_no_other(start_gateway) -> None:
     class Broken(FakeLink):
         async def send(self, downlink: object) -> bool:

@@ -158,6 +158,18 @@ def test_a_clock_set_back_holds_no_device_up() -> None:
     assert stamps.next("a", 5_000_000) == 5_000_000
 
 
+def test_a_refused_message_has_a_time_of_its_own_and_holds_no_other_up() -> None:
+    stamps = Stamps()
+    now_ms = 90_000_000
+    assert [stamps.of_refused("a", now_ms, now_ms) for _ in range(3)] == [now_ms, now_ms + 1, now_ms + 2]
+    assert stamps.next("a", now_ms) == now_ms + 3
+    assert (
+        stamps.of_refused("a", now_ms - 60_000, now_ms + 60_000) == now_ms - 60_000
+    )  # waited too long to be told apart
+    assert stamps.of_refused("a", now_ms, 5_000_000) == now_ms  # came before our clock was set back
+    assert stamps.next("a", 5_000_000) == 5_000_000
+
+
 def test_times_given_out_do_not_fill_the_memory() -> None:
     stamps = Stamps()
     for number in range(120_000):
