@@ -45,6 +45,9 @@ _CHANNEL_FORMS = {
 }
 """The same by channel; a channel that says it needs no content type, and is believed over one."""
 
+_OTHER_UNITS = (("seconds", 1), ("microseconds", 1_000_000), ("nanoseconds", 1_000_000_000))
+"""What devices send in place of milliseconds, and how many of them make a second."""
+
 
 def decode(
     channel: str,
@@ -153,7 +156,11 @@ def _timestamp(entry: dict[str, Any], oldest_ms: int, latest_ms: int) -> int | N
     if type(ts) is not int:
         raise Undecodable(Refusal.BAD_TIMESTAMP, "ts is Unix time in milliseconds, an integer")
     if not oldest_ms <= ts <= latest_ms:
-        raise Undecodable(Refusal.BAD_TIMESTAMP, "ts in milliseconds lies before 2000 or more than a day ahead")
+        detail = "ts in milliseconds lies before 2000 or more than a day ahead"
+        for unit, per_s in _OTHER_UNITS:
+            if oldest_ms <= ts * 1000 // per_s <= latest_ms:
+                detail += f"; it looks like {unit}"
+        raise Undecodable(Refusal.BAD_TIMESTAMP, detail)
     return ts
 
 

@@ -150,6 +150,29 @@ def test_times_that_are_not_unix_milliseconds_of_our_days_are_refused(ts: str) -
     assert reason(f'{{"ts": {ts}, "values": {{"a": 1}}}}'.encode()) == "bad_timestamp"
 
 
+@pytest.mark.parametrize(
+    ("ts", "hint"),
+    [
+        (NOW // 1000, "seconds"),
+        (NOW * 1000, "microseconds"),
+        (NOW * 1_000_000, "nanoseconds"),
+        (0, None),
+        (-1, None),
+        (4_294_967_296_000, None),  # 2106, where 32 bits of seconds end
+        (10**30, None),
+    ],
+)
+def test_a_time_in_another_unit_is_told_what_it_looks_like(ts: int, hint: str | None) -> None:
+    payload = f'{{"ts": {ts}, "values": {{"a": 1}}}}'.encode()
+    if ts > 2**63:
+        assert reason(payload) == "bad_timestamp"
+        return
+    with pytest.raises(Undecodable) as caught:
+        read(payload)
+    _, looks, unit = caught.value.detail.partition("; it looks like ")
+    assert (unit if looks else None) == hint
+
+
 @pytest.mark.parametrize("ts", [946_684_800_000, NOW + DAY])
 def test_times_up_to_the_bounds_are_taken(ts: int) -> None:
     assert values(json.dumps({"ts": ts, "values": {"a": 1}}).encode()) == [("a", ts, 1)]
