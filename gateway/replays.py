@@ -94,9 +94,10 @@ class Replays:
 
     def note_refusal(self, uplink: Uplink, outcome: Outcome) -> bool:
         """Whether a refused message is a replayed one: then it is noted here, and there is a letter of it already."""
-        if uplink.link != REPLAY or id(uplink) not in self._under_way:
+        if uplink.link != REPLAY:
             return False
-        self._partly.setdefault(id(uplink), outcome)
+        if id(uplink) in self._under_way:  # else its replay was broken off
+            self._partly.setdefault(id(uplink), outcome)
         return True
 
     async def stop(self) -> None:

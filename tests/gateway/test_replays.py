@@ -185,7 +185,22 @@ async def test_one_replay_runs_at_a_time_and_stopping_breaks_it_off(start_gatewa
     await gateway.replays.stop()
     assert (job.state, job.detail) == (ReplayState.FAILED, "the server was stopped")
     assert gateway.replays.running() is None
+
+
+async def test_a_message_that_is_refused_after_its_replay_was_broken_off_makes_no_second_letter(
+    start_gateway, fleet: Fleet
+) -> None:
+    gateway = await start_gateway()
+    fleet.outcome = WRONG
+    await send(gateway, uplink("a", b"{}", channel="events"))
+    fleet.gate = asyncio.Event()
+    await gateway.replays.start(EVERYTHING)
+    await until(lambda: gateway._lanes.queued == 1)
+    await gateway.replays.stop()
     fleet.gate.set()
+    await until(lambda: gateway._lanes.queued == 0)
+    (letter,) = await gateway.dead_letters.find()
+    assert letter.replays == 0
 
 
 async def test_letters_outlive_a_restart_and_the_newest_jobs_are_remembered(start_gateway, tmp_path: Path) -> None:
