@@ -30,7 +30,8 @@ def test_what_is_written_is_read_back_whatever_it_holds(batch: list[Reading]) ->
 @given(st.lists(readings, max_size=8))
 def test_text_as_a_label_is_read_back_too(batch: list[Reading]) -> None:
     batch = [reading for reading in batch if isinstance(reading.value, str)]
-    expected = {tuple(reading) for reading in batch}
+    newest = {reading[:3]: reading for reading in batch}  # of two values for a point the later one counts
+    expected = {tuple(reading) for reading in newest.values()}
     assert set(parse(LineEncoder(Texts.LABEL).encode(batch).decode())) == expected
 
 
