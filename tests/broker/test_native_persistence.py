@@ -219,31 +219,31 @@ async def test_a_session_that_is_to_end_with_its_connection_ends_with_the_broker
 async def test_time_goes_on_while_the_broker_is_dead(tmp_path: Path) -> None:
     """Session expiry, message expiry and will delay."""
     async with store(tmp_path) as broker:
-        will = wire.Will("w", b"gone", 1, properties={"will_delay_interval": 2})
+        will = wire.Will("w", b"gone", 1, properties={"will_delay_interval": 5})
         async with client(broker, "s", **KEPT) as listener:
             await listener.subscribe("q", "w", qos=1)
             await listener.leave()
         async with client(broker, "p") as publisher:
             await publisher.publish("q", b"short", qos=1, message_expiry_interval=2)
             await publisher.publish("q", b"long", qos=1, message_expiry_interval=100)
-        async with client(broker, "brief", clean=False, session_expiry_interval=2) as brief:
+        async with client(broker, "brief", clean=False, session_expiry_interval=5) as brief:
             await brief.leave()
         async with client(broker, "dies", will=will, **KEPT) as dies:
             dies.writer.transport.abort()
-        began = time.monotonic()
+        began = time.monotonic()  # 5 s: longer than a busy machine takes to start it again
         await broker.until(lambda metrics: metrics["sessions_away"] == 3)
         await broker.kill()
         await asyncio.sleep(1.0)
         await broker.start()
         assert len(await broker.sessions()) == 3
         await broker.until(lambda metrics: metrics["wills"] == 1)
-        assert 1.5 < time.monotonic() - began < 4
+        assert 4.5 < time.monotonic() - began < 9
         await broker.until(lambda metrics: metrics["sessions"] == 2)
-        assert 1.5 < time.monotonic() - began < 4
+        assert 4.5 < time.monotonic() - began < 9
         async with client(broker, "s", present=True, **KEPT) as listener:
             packet = await listener.next()
             assert packet.rest == b"long"
-            assert 90 < packet.get("message_expiry_interval") < 99
+            assert 85 < packet.get("message_expiry_interval") < 99
             listener.send(wire.puback(packet.packet_id))
             await listener.gets("w", b"gone", qos=1)
 
