@@ -16,7 +16,7 @@ from web.console_files import ConsoleFiles
 from web.docs import docs_file
 from web.errors import ListenError
 from web.faults import problem_of
-from web.keys import DOCUMENT, EXPORTS, METRICS, OVERVIEWS
+from web.keys import DOCUMENT, EXPORTS, METRICS, OVERVIEWS, STORE_JOBS
 from web.live import LiveViews
 from web.metrics import Metrics
 from web.openapi import openapi_json
@@ -26,6 +26,7 @@ from web.parts import PARTS, DeviceEndpoints, Parts, Sessions
 from web.readings_csv import Exports
 from web.routes import SUBJECTS
 from web.security_headers import security_headers
+from web.store_jobs import StoreJobs
 
 if TYPE_CHECKING:
     from fleet.fleet import Fleet
@@ -109,11 +110,13 @@ class WebServer:
         app[OVERVIEWS] = self._overviews
         app[METRICS] = metrics
         app[EXPORTS] = Exports()
+        app[STORE_JOBS] = jobs = StoreJobs()
         app[DOCUMENT] = openapi_json(self._parts.version)
         app.on_response_prepare.append(security_headers(https=self._options.is_https))
         app.on_startup.append(self._start_live)
         # At shutdown, not at clean-up: open WebSockets are requests at work, and would be waited for first.
         app.on_shutdown.append(self._stop_live)
+        app.on_shutdown.append(lambda _: jobs.stop())
         replays = Replays(time.monotonic)
         for subject in SUBJECTS:
             install(app, subject, open_call, replays)

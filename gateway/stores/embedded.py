@@ -102,6 +102,11 @@ class EmbeddedStore:
         self._counts: dict[int, tuple[object, tuple[int, int]]] = {}
         self._stats: tuple[float, StoreStats] | None = None
 
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self._options.directory
+
     async def open(self) -> None:
         """Take the directory. Raises StoreUnavailable when another process has it or it cannot be made."""
         self._write_thread = ThreadPoolExecutor(1, "store-writer")

@@ -1,6 +1,7 @@
 """`mooring store`: readings out, in and over to another store, and what the embedded store holds.
 
-These work on the data directory while no server runs on it: the embedded store belongs to one process at a time.
+They work on the data directory while no server runs on it, since the embedded store belongs to one process at a time;
+some of them go through a running server with --url.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -40,11 +41,12 @@ from mooring.settings import Settings, load
 
 T = TypeVar("T")
 MAX_WIDE_COLUMNS = 1_000
-_ONLINE = "Stop the server first; while it runs, `mooring store export --url` reads through it."
+_POLL_S = 0.2
+_ONLINE = "Stop the server first, or go through it with --url."
 
 app = typer.Typer(
     help="Readings: export, import, move to another store, and what the embedded store holds.",
-    epilog="Stop the server first: the embedded store belongs to one process at a time.",
+    epilog="The embedded store belongs to one process at a time: stop the server first, or go through it with --url.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -65,9 +67,24 @@ class ExportFormat(StrEnum):
     PARQUET = "parquet"
 
 
+OnlineOption = Annotated[
+    str | None,
+    typer.Option("--url", help="Through a running server, at its admin address, instead of on the data directory"),
+]
+
+
 @app.command()
-def stats(config: ConfigOption = None, data_dir: DataDirOption = None, output: OutputOption = Format.TABLE) -> None:
-    """What the embedded store holds: points, bytes, devices, the oldest day."""
+def stats(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    url: OnlineOption = None,
+    token: TokenOption = "",
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """What the embedded store holds: points, bytes, the oldest day."""
+    if url is not None:
+        show_one(call(url, token, lambda api: api.get("store")), output)
+        return
 
     async def work(store: EmbeddedStore, settings: Settings) -> dict[str, object]:
         found = asdict(await store.stats())
@@ -77,7 +94,13 @@ def stats(config: ConfigOption = None, data_dir: DataDirOption = None, output: O
 
 
 @app.command()
-def verify(config: ConfigOption = None, data_dir: DataDirOption = None, output: OutputOption = Format.TABLE) -> None:
+def verify(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    url: OnlineOption = None,
+    token: TokenOption = "",
+    output: OutputOption = Format.TABLE,
+) -> None:
     """Read every file of the embedded store and tell what is damaged; exit code 1 if anything is."""
 
     async def work(store: EmbeddedStore, settings: Settings) -> list[dict[str, object]]:
@@ -85,15 +108,21 @@ def verify(config: ConfigOption = None, data_dir: DataDirOption = None, output: 
             findings = await store.verify(progress)
         return [asdict(finding) for finding in findings]
 
-    findings = _offline(config, data_dir, work)
+    findings = _offline(config, data_dir, work) if url is None else _job(url, token, "verify")["findings"]
     show(findings, ("file", "series", "problem"), output, empty="All files are well.")
     if findings:
         raise typer.Exit(1)
 
 
 @app.command()
-def compact(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
-    """Seal and pack what can be packed."""
+def compact(
+    config: ConfigOption = None, data_dir: DataDirOption = None, url: OnlineOption = None, token: TokenOption = ""
+) -> None:
+    """Compress everything at once. The store does it by itself too, bit by bit, and a day once it is over."""
+    if url is not None:
+        _job(url, token, "compact")
+        typer.echo("compacted", err=True)
+        return
 
     async def work(store: EmbeddedStore, settings: Settings) -> tuple[int | None, int | None]:
         before = (await store.stats()).size_bytes
@@ -107,11 +136,19 @@ def compact(config: ConfigOption = None, data_dir: DataDirOption = None) -> None
 
 @app.command()
 def backup(
-    directory: Annotated[Path, typer.Argument(help="A new or empty directory")],
+    directory: Annotated[Path | None, typer.Argument(help="New or empty; with --url the server names it")] = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
+    url: OnlineOption = None,
+    token: TokenOption = "",
 ) -> None:
     """Copy the embedded store. To restore, stop the server and put the copy in the place of `{data_dir}/readings`."""
+    if (url is None) == (directory is None):
+        raise typer.BadParameter("give a directory, or --url: then the server puts it below its backups")
+    if url is not None:
+        typer.echo(f"backed up to {_job(url, token, 'backup')['directory']} on the server", err=True)
+        return
+    assert directory is not None  # noqa: S101 # told above
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise MooringError(f"{directory} is not an empty directory")
 
@@ -327,6 +364,23 @@ def copy(
     typer.echo(f"{points} readings written{' (gone on where it was)' if resumed else ''}, {rejected} refused", err=True)
     if wrong:
         raise typer.Exit(1)
+
+
+def _job(url: str, token: str, kind: str) -> dict[str, Any]:
+    """Have a running server do it, with its progress; what came of it."""
+
+    async def work(api: Api) -> dict[str, Any]:
+        job: dict[str, Any] = await api.post(f"store:{kind}")
+        with progress_of(kind) as progress:
+            while job["state"] == "running":
+                await asyncio.sleep(_POLL_S)
+                job = await api.get(f"store/jobs/{job['id']}")
+                progress(job["done"], job["total"])
+        if job["state"] == "failed":
+            raise ApiError(f"{kind}: {job['detail']}")
+        return job
+
+    return call(url, token, work)
 
 
 def _offline(config: Path | None, data_dir: Path | None, work: Callable[[EmbeddedStore, Settings], Awaitable[T]]) -> T:
