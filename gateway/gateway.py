@@ -115,7 +115,9 @@ class Gateway:
         bus: Bus,
         now_ms: Callable[[], int] = wall_clock_ms,
         monotonic: Callable[[], float] = time.monotonic,
+        kept_since_ms: Callable[[str], int] | None = None,
     ) -> None:
+        """`kept_since_ms` says since when the store keeps a device's readings: older ones are refused (too_old)."""
         self.bus = bus
         self.store = store
         self.links = tuple(links)
@@ -141,6 +143,7 @@ class Gateway:
             limits=options.limits,
             kinds=Kinds(self.journal.kinds_of, metrics_per_device=options.metrics_per_device),
             clocks=self.clocks,
+            kept_since_ms=kept_since_ms,
             refused=self._refused,
         )
         self._lanes = ControlLanes(

@@ -2,13 +2,14 @@
 
 A batch is decoded in the caller's turn of the event loop and handed to the journal as one entry; nothing here
 makes a task or waits. What is plain (plain.py) is taken in one go where it is of one device. A message is refused
-whole when it cannot be read; a metric that changed its type, or one too many, is refused alone and the message's other
-readings are stored.
+whole when it cannot be read; a metric that changed its type, one too many, or a reading that is older than what the
+store keeps is refused alone and the message's other readings are stored.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 
 from gateway.bus import Bus, Event
@@ -30,6 +31,9 @@ _READING_BYTES = 64
 """What a reading takes in memory beside its text: a number, its place in a column, its share of the times."""
 _FRAME_BYTES = 400
 """What a frame of three metrics takes beside its readings."""
+
+_KEPT_BY_ALL_MS = 86_400_000
+"""No store keeps less than a day: what is younger, and that is nearly all, need not be asked about."""
 
 _STAMP_AHEAD_MS = 10_000
 _STAMPS_KEPT = 50_000
@@ -91,7 +95,10 @@ def _text_bytes(readings: Sequence[Reading]) -> int:
 
 
 class Ingest:
-    """Takes telemetry uplinks. `refused` is told of every message, or part of one, that is not stored."""
+    """Takes telemetry uplinks. `refused` is told of every message, or part of one, that is not stored.
+
+    `kept_since_ms` says since when a device's readings are kept: older ones are refused (too_old).
+    """
 
     def __init__(
         self,
@@ -102,6 +109,7 @@ class Ingest:
         limits: DecodeLimits = DEFAULT_LIMITS,
         kinds: Kinds | None = None,
         clocks: Clocks | None = None,
+        kept_since_ms: Callable[[str], int] | None = None,
         refused: Callable[[Uplink, Outcome], None] = lambda uplink, outcome: None,
     ) -> None:
         self.kinds = kinds or Kinds(journal.kinds_of)
@@ -110,6 +118,7 @@ class Ingest:
         self._bus = bus
         self._now_ms = now_ms
         self._limits = limits
+        self._kept_since_ms = kept_since_ms
         self._refused = refused
         self._stamps = Stamps()
         journal.on_abandon = self.kinds.abandon
@@ -159,8 +168,13 @@ class Ingest:
             return None
         payloads = [uplink.payload for uplink in batch]
         frames = read_plain(payloads, device_id, known, now_ms + self._limits.ahead_ms, self._limits)
-        if frames and batch[0].link != REPLAY:
-            self.clocks.saw(device_id, max([max(frame.times) for frame in frames]), now_ms)
+        if not frames:
+            return frames
+        times = frames[0].times if len(frames) == 1 else [ts_ms for frame in frames for ts_ms in frame.times]
+        if self._is_too_old(device_id, min(times), now_ms):
+            return None
+        if batch[0].link != REPLAY:
+            self.clocks.saw(device_id, max(times), now_ms)
         return frames
 
     def _take(self, uplink: Uplink, now_ms: int) -> tuple[Outcome, Sorted | None]:
@@ -184,7 +198,9 @@ class Ingest:
                     limits=self._limits,
                     stamp=stamp,
                 )
-            found = self.kinds.sort(device_id, readings)
+            kept, old = self._by_age(device_id, readings, now_ms)
+            found = self.kinds.sort(device_id, kept)
+            found.unfit += old
         except Undecodable as error:
             retry_after_s = 1.0 if error.reason is Refusal.TOO_FAST else None
             return refuse(error.reason, error.detail, retry_after_s=retry_after_s), None
@@ -213,6 +229,24 @@ class Ingest:
             for reading, reason, detail in found.unfit
         ]
         return replace(TAKEN, data={"refused": parts}), found
+
+    def _is_too_old(self, device_id: str, oldest_ms: int, now_ms: int) -> bool:
+        if self._kept_since_ms is None or oldest_ms >= now_ms - _KEPT_BY_ALL_MS:
+            return False
+        return oldest_ms < self._kept_since_ms(device_id)
+
+    def _by_age(
+        self, device_id: str, readings: list[Reading], now_ms: int
+    ) -> tuple[list[Reading], list[tuple[Reading, Refusal, str]]]:
+        """Those the store would keep, and those it would forget at once."""
+        oldest_ms = min([reading[2] for reading in readings], default=now_ms)
+        if self._kept_since_ms is None or not self._is_too_old(device_id, oldest_ms, now_ms):
+            return readings, []
+        since_ms = self._kept_since_ms(device_id)
+        since = datetime.fromtimestamp(since_ms / 1000, UTC)
+        detail = f"readings are kept since {since:%Y-%m-%d %H:%M} UTC"
+        old = [(reading, Refusal.TOO_OLD, detail) for reading in readings if reading[2] < since_ms]
+        return [reading for reading in readings if reading[2] >= since_ms], old
 
     def _decode_again(self, uplink: Uplink, now_ms: int) -> list[Reading]:
         """The readings of a replayed message, at the times they would have had when it came first."""

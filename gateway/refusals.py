@@ -29,6 +29,8 @@ class Refusal(StrEnum):
     DUPLICATE_KEY = "duplicate_key"
     BAD_METRIC_NAME = "bad_metric_name"
     BAD_TIMESTAMP = "bad_timestamp"
+    TOO_OLD = "too_old"
+    """The store keeps no readings of that time any more."""
     TYPE_CHANGED = "type_changed"
     TOO_MANY_METRICS = "too_many_metrics"
     TOO_FAST = "too_fast"

@@ -32,6 +32,7 @@ from gateway.link import Link
 from gateway.links.embedded import EmbeddedLink
 from gateway.links.external import ExternalLink, ExternalOptions
 from gateway.links.http import HttpLink, HttpOptions
+from gateway.stores.embedded import EmbeddedStore
 from mooring import __version__
 from mooring.engine import make_engine
 from mooring.errors import StartError
@@ -108,13 +109,16 @@ class Server:
         """
         settings, bus = self._settings, Bus()
         self.fleet = Fleet(self._fleet_options(), bus=bus)
+        store = open_store(settings)
         self.gateway = Gateway(
             GatewayOptions(
                 data_dir=settings.data_dir, journal=_journal_options(settings), letters=_letter_bounds(settings)
             ),
-            store=open_store(settings),
+            store=store,
             links=self._links(),
             bus=bus,
+            # The other stores have a retention of their own, and say themselves what is too old for it.
+            kept_since_ms=store.kept_since_ms if isinstance(store, EmbeddedStore) else None,
         )
         self.gateway.clocks.on_change = self._note_clock
 

@@ -85,7 +85,9 @@ class StoreSettings(Section):
     org: str = Field("mooring", description="InfluxDB organisation")
     bucket: str = Field("mooring", description="InfluxDB bucket (1.x: database)")
     api: Literal["v2", "v1"] = Field("v2", description="InfluxDB write API; `v1` for InfluxDB 1.x")
-    retention_days: int = Field(30, ge=1, description="Embedded store: readings older than this are dropped")
+    retention_days: int = Field(
+        30, ge=1, description="Embedded store: readings older than this are dropped, and refused when they come"
+    )
     limit_mib: int | None = Field(
         None, ge=64, description="Embedded store: past this size on disk the oldest day goes first; unset: no limit"
     )

@@ -1,6 +1,6 @@
 """The files of a store, one a UTC day: who writes them, what is kept for how long, what is sealed when. Synchronous.
 
-All of it belongs to the one thread that writes, but for `kept` and `path`, which readers ask too.
+All of it belongs to the one thread that writes, but for `kept_since_ms`, `kept` and `path`, which others ask too.
 """
 
 import logging
@@ -70,6 +70,10 @@ class Days:
         self._lock: sqlite3.Connection | None = None
 
     # -- what readers ask too
+
+    def kept_since_ms(self, device_id: str) -> int:
+        """The first moment of which readings of a device are kept."""
+        return self._retention.oldest_day(device_id) * DAY_MS
 
     def kept(self, device_id: str | None = None) -> list[int]:
         """In order; without those past the device's retention, whether their files are gone yet or not."""

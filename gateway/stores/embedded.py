@@ -5,8 +5,9 @@ neither writes nor the event loop. What `write` returned from is on disk and in 
 thread seals what lies loose into compressed chunks, a slice of work at a time; a day that is over is sealed whole.
 
 Readings older than their retention are forgotten: a day's file is deleted once nothing in it is kept, and what arrives
-older than that is taken and forgotten at once. Past `limit_bytes` the oldest day goes first. A damaged file is set
-aside under another name and the day goes on in a new one; a damaged chunk costs that chunk.
+older than that is taken and forgotten at once (the gateway refuses it before; only what waited for long comes here).
+Past `limit_bytes` the oldest day goes first. A damaged file is set aside under another name and the day goes on in a
+new one; a damaged chunk costs that chunk.
 
 day_file.py and its neighbours hold the SQL, days.py decides which days; this module in which thread, and what an error
 means.
@@ -106,6 +107,10 @@ class EmbeddedStore:
     def directory(self) -> Path:
         """Where its files are."""
         return self._options.directory
+
+    def kept_since_ms(self, device_id: str) -> int:
+        """The first moment of which a device's readings are kept; what is older is forgotten when it is written."""
+        return self._days.kept_since_ms(device_id)
 
     async def open(self) -> None:
         """Take the directory. Raises StoreUnavailable when another process has it or it cannot be made."""

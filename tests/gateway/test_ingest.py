@@ -19,7 +19,7 @@ from gateway.link import Outcome, Uplink
 from gateway.meter import Meter
 from gateway.readings import Kind, Reading
 from gateway.recent import Recent, Row, Summary, device_bits
-from tests.gateway.fakes import Answers, Clock, uplink
+from tests.gateway.fakes import START_MS, Answers, Clock, uplink
 
 
 class Lane:
@@ -28,11 +28,13 @@ class Lane:
         self.journal = Journal(path, JournalOptions(**options), now_ms=clock.now_ms, monotonic=clock.monotonic)  # type: ignore[arg-type]
         self.rows: list[Row] = []
         self.refused: list[tuple[Uplink, Outcome]] = []
+        self.kept_since_ms: dict[str, int] = {}
         self.ingest = Ingest(
             self.journal,
             self.bus,
             now_ms=clock.now_ms,
             kinds=Kinds(self.journal.kinds_of, metrics_per_device=3),
+            kept_since_ms=lambda device_id: self.kept_since_ms.get(device_id, 0),
             refused=lambda up, outcome: self.refused.append((up, outcome)),
         )
         self.journal.on_commit = self.committed
@@ -94,6 +96,59 @@ async def test_a_changed_type_refuses_that_metric_alone(lane: Lane) -> None:
     await lane.send(uplink("b", b'{"u": 5}'))  # another device is free
     assert lane.stored == [("a", "t", 1), ("a", "u", "x"), ("a", "t", 2.5), ("b", "u", 5)]
     assert [outcome.reason for _, outcome in lane.refused] == ["type_changed"] * 2
+
+
+KEPT_SINCE_MS = START_MS - 2 * 86_400_000
+OLD = b'{"ts": %d, "values": {"t": 1}}' % (KEPT_SINCE_MS - 1)
+FRESH = b'{"ts": %d, "values": {"t": 2}}' % KEPT_SINCE_MS
+SENML_OLD = b'[{"n": "t", "t": -172801, "v": 1}]'
+
+
+@pytest.mark.parametrize("before", [[], [FRESH]], ids=["first", "known"])  # the short way is for metrics that are known
+@pytest.mark.parametrize(
+    ("channel", "payload"),
+    [("telemetry", OLD), ("telemetry", b"[" + OLD + b"]"), ("telemetry/senml", SENML_OLD)],
+)
+async def test_what_is_older_than_the_store_keeps_is_refused(
+    lane: Lane, before: list[bytes], channel: str, payload: bytes
+) -> None:
+    lane.kept_since_ms["a"] = KEPT_SINCE_MS
+    for each in before:
+        await lane.send(uplink("a", each))
+    kept = list(lane.stored)
+    (outcome,) = await lane.send(uplink("a", payload, channel=channel))
+    assert (outcome.code, outcome.reason) == (ReasonCode.PAYLOAD_FORMAT_INVALID, "too_old")
+    assert outcome.detail == "readings are kept since 2025-11-11 02:13 UTC"
+    assert outcome.retry_after_s is None  # it will not become younger
+    assert [refused.reason for _, refused in lane.refused] == ["too_old"]
+    assert lane.stored == kept
+    (outcome,) = await lane.send(uplink("b", payload, channel=channel))  # kept for longer
+    assert not outcome.code.is_error
+
+
+async def test_of_a_buffer_that_is_sent_late_what_is_not_too_old_is_stored(lane: Lane) -> None:
+    lane.kept_since_ms["a"] = KEPT_SINCE_MS
+    (outcome,) = await lane.send(uplink("a", b"[" + b",".join([OLD, FRESH, OLD]) + b"]"))
+    assert outcome.code is ReasonCode.SUCCESS
+    assert [part["reason"] for part in outcome.data["refused"]] == ["too_old"] * 2
+    assert [outcome.reason for _, outcome in lane.refused] == ["too_old"]  # one letter for both
+    assert lane.stored == [("a", "t", 2)]
+
+
+async def test_among_plain_messages_of_one_device_the_too_old_one_is_refused_alone(lane: Lane) -> None:
+    lane.kept_since_ms["a"] = KEPT_SINCE_MS
+    await lane.send(uplink("a", FRESH))
+    outcomes = await lane.send(*(uplink("a", payload) for payload in (FRESH, OLD, FRESH)))
+    assert [outcome.reason for outcome in outcomes] == ["", "too_old", ""]
+    assert lane.stored == [("a", "t", 2)] * 3
+
+
+async def test_a_reading_that_is_too_old_fixes_no_kind_and_its_time_still_tells_of_the_clock(lane: Lane) -> None:
+    lane.kept_since_ms["a"] = KEPT_SINCE_MS
+    await lane.send(uplink("a", OLD))
+    assert lane.ingest.clocks.skew_ms("a") == KEPT_SINCE_MS - 1 - START_MS
+    (outcome,) = await lane.send(uplink("a", b'{"t": "text"}'))
+    assert not outcome.code.is_error
 
 
 async def test_kinds_outlive_a_restart(lane: Lane, tmp_path: Path, clock: Clock) -> None:

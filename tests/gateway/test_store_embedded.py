@@ -273,6 +273,19 @@ def test_a_file_of_a_later_program_is_left_alone(tmp_path: Path) -> None:
         DayWriter(path, "full")
 
 
+async def test_what_it_says_it_keeps_is_what_it_keeps(tmp_path: Path, clock: Clock) -> None:
+    options = EmbeddedOptions(directory=tmp_path / "readings", retention_days=2)
+    store = EmbeddedStore(options, now_ms=clock, retention_of={"long": 5}.get)
+    await store.open()
+    for device_id in ("short", "long"):
+        since_ms = store.kept_since_ms(device_id)
+        await store.write([Reading(device_id, "t", since_ms - 1, 0.0), Reading(device_id, "t", since_ms, 1.0)])
+        answer = await store.query(Query(device_id=device_id, start_ms=0, end_ms=1 << 50))
+        assert (answer["t"].t, answer["t"].v) == ([since_ms], [1.0])
+    assert store.kept_since_ms("short") - store.kept_since_ms("long") == 3 * 86_400_000
+    await store.close()
+
+
 async def test_a_device_may_have_a_retention_of_its_own(tmp_path: Path, clock: Clock) -> None:
     days_of = {"short": 1, "long": 10}
     options = EmbeddedOptions(directory=tmp_path / "readings", retention_days=3)
