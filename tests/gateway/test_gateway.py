@@ -230,6 +230,27 @@ async def test_our_own_clock_set_back_and_forward_loses_and_refuses_nothing(star
     assert ids == sorted(set(ids), reverse=True)
 
 
+async def test_a_restart_with_the_clock_set_back_uses_no_id_again_and_loses_nothing(
+    start_gateway, memory_store: MemoryStore, clock: Clock
+) -> None:
+    ids: list[int] = []
+    seqs: list[int] = []
+    for number, jump_s in enumerate((0, -86_400, -365 * 86_400)):
+        clock.ms += jump_s * 1000
+        gateway = await start_gateway(drain=NO_LINGER)
+        (outcome,) = await send(gateway, uplink("a", b'{"t": %d}' % number))
+        assert not outcome.code.is_error
+        await send(gateway, uplink("a", b"nonsense"))
+        ids.append((await gateway.dead_letters.find(limit=1))[0].id)
+        seqs.append(gateway.journal.last_seq)
+        await until(lambda g=gateway: g.stats().journal.batches == 0)  # type: ignore[misc] # nothing left to count from
+        assert gateway.stats().drain.lag_s >= 0.0
+        await gateway.stop()
+    assert ids == sorted(set(ids))
+    assert seqs == sorted(set(seqs))
+    assert sorted(value for value, _ in memory_store.points.values()) == [0, 1, 2]
+
+
 async def test_messages_go_down_every_link_and_one_that_fails_stops_no_other(start_gateway) -> None:
     class Broken(FakeLink):
         async def send(self, downlink: object) -> bool:
