@@ -46,7 +46,7 @@ chaos: $(DEV_STAMP) ## kill, overload and starve a server for a quarter of an ho
 
 bench-docs: $(DEV_STAMP) ## measure all and write docs/benchmarks.md and its pictures again (forty quiet minutes)
 	sh tests/install_servers.sh
-	$(BIN)/python -m benchmarks broker scaling ingest ingest-scaling stores --docs
+	$(BIN)/python -m benchmarks broker scaling ingest ingest-scaling stores store-size --docs
 
 docs: $(DEV_STAMP) ## write the generated parts of docs/ again (settings, state diagrams, pictures)
 	$(BIN)/python docs/generate.py

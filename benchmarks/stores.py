@@ -76,8 +76,8 @@ async def sustained(seconds: float, *, devices: int = DEVICES, rows: int = ROWS)
             while True:
                 await asyncio.sleep(PAUSE_S)
                 end_ms = start_ms + written // (devices * METRICS) * INTERVAL_MS
-                beside.append(await _ms(store, _hour(end_ms)))
-                beside.append(await _ms(store, _day(end_ms)))
+                beside.append(await took_ms(store, ask_hour(end_ms)))
+                beside.append(await took_ms(store, ask_day(end_ms)))
 
         asking = asyncio.create_task(ask())
         began = time.perf_counter()
@@ -93,9 +93,9 @@ async def sustained(seconds: float, *, devices: int = DEVICES, rows: int = ROWS)
         await store.compact()
         sealing = time.perf_counter() - sealing
         hours = max(1, min(20, (end_ms - start_ms) // HOUR_MS - 1))
-        hour = [await _ms(store, _hour(end_ms - n * HOUR_MS)) for n in range(hours)]
+        hour = [await took_ms(store, ask_hour(end_ms - n * HOUR_MS)) for n in range(hours)]
         # a day of another device each time: nothing of it has been read before
-        day = [await _ms(store, _day(end_ms, device=n)) for n in range(min(20, devices))]
+        day = [await took_ms(store, ask_day(end_ms, device=n)) for n in range(min(20, devices))]
         await store.close()
         size = sum(file.stat().st_size for file in path.iterdir())
     return {
@@ -109,18 +109,19 @@ async def sustained(seconds: float, *, devices: int = DEVICES, rows: int = ROWS)
     }
 
 
-def _hour(end_ms: int) -> Query:
+def ask_hour(end_ms: int, device: int = 7) -> Query:
     """1,800 rows of three metrics."""
-    return Query(device_id="device-7", start_ms=end_ms - HOUR_MS, end_ms=end_ms)
+    return Query(device_id=f"device-{device}", start_ms=end_ms - HOUR_MS, end_ms=end_ms)
 
 
-def _day(end_ms: int, device: int = 7) -> Query:
+def ask_day(end_ms: int, device: int = 7, *, start_ms: int | None = None) -> Query:
     """43,200 readings of one series in 300 buckets."""
-    start_ms = end_ms - DAY_MS
+    start_ms = end_ms - DAY_MS if start_ms is None else start_ms
     return Query(device_id=f"device-{device}", metrics=NAMES[:1], start_ms=start_ms, end_ms=end_ms, buckets=300)
 
 
-async def _ms(store: EmbeddedStore, query: Query) -> float:
+async def took_ms(store: EmbeddedStore, query: Query) -> float:
+    """How long the answer took."""
     began = time.perf_counter()
     await store.query(query)
     return (time.perf_counter() - began) * 1000

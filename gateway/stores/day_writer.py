@@ -160,6 +160,14 @@ class DayWriter:
         self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
         return bool(self._one("PRAGMA freelist_count"))
 
+    def fold_log(self) -> None:
+        """Bring the log into the file and give its space back, unless somebody reads: then another time."""
+        self._connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._connection.execute("PRAGMA busy_timeout = 5000")
+
     def delete_device(self, device_id: str) -> None:
         """Forget a device's readings. Its series stay as names without readings: sids are counted, never reused."""
         sids = "SELECT sid FROM series WHERE device = ?"

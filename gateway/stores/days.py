@@ -342,4 +342,5 @@ def _seal_whole(writer: DayWriter) -> bool:
     while writer.give_back():
         if time.monotonic() > until:
             return True
+    writer.fold_log()
     return False

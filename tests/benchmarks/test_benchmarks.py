@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import connecting, ingest, latency, plots, report, scaling, throughput
+from benchmarks import connecting, ingest, latency, plots, report, scaling, store_size, stores, throughput
 from benchmarks.contenders import Contenders, Running
 from benchmarks.identities import Device
 from benchmarks.report import Workload
@@ -72,6 +72,16 @@ def test_ingestion_runs_and_all_that_is_acknowledged_is_stored(name: str, tmp_pa
     assert figures["rate"] > 0
     assert figures.get("lost", 0) == 0
     assert figures.get("stored", 0) == figures.get("messages", 0) * 3 * (name == "Mooring")
+
+
+async def test_the_store_is_measured_while_it_is_written_and_as_it_grows() -> None:
+    figures = await stores.sustained(0.5, devices=8, rows=50)
+    assert figures["rate"] > 0
+    assert 0 < figures["bytes"] < 100
+    assert figures["hour_ms"] > 0
+    found = await store_size.grow({30_000: "30k", 90_000: "90k"})
+    assert list(found) == [30_000, 90_000]
+    assert all(value > 0 for each in found.values() for value in each.values())
 
 
 def test_table_says_what_was_reached() -> None:
