@@ -39,13 +39,13 @@ class StoreFiles(Protocol):
     async def backup(self, directory: Path, progress: Progress) -> None: ...
 
 
-class JobKind(StrEnum):
+class StoreJobKind(StrEnum):
     VERIFY = "verify"
     COMPACT = "compact"
     BACKUP = "backup"
 
 
-class JobState(StrEnum):
+class StoreJobState(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -56,8 +56,8 @@ class Job:
     """`done` of `total` days; `findings` of a verification, `directory` of a backup, `detail` why it failed."""
 
     id: str
-    kind: JobKind
-    state: JobState = JobState.RUNNING
+    kind: StoreJobKind
+    state: StoreJobState = StoreJobState.RUNNING
     done: int = 0
     total: int = 0
     findings: list[Finding] = field(default_factory=list)
@@ -89,13 +89,13 @@ class StoreJobs:
     def get(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
 
-    async def start(self, kind: JobKind, store: StoreFiles) -> Job:
+    async def start(self, kind: StoreJobKind, store: StoreFiles) -> Job:
         """Begin. Raises JobRunning, or NoRoom for a backup."""
         if self._is_starting or (self._task is not None and not self._task.done()):
             raise JobRunning
         self._is_starting = True
         try:
-            directory = await _room_for(store) if kind is JobKind.BACKUP else None
+            directory = await _room_for(store) if kind is StoreJobKind.BACKUP else None
         finally:
             self._is_starting = False
         job = Job(id=new_id(), kind=kind, directory=directory)
@@ -114,20 +114,20 @@ class StoreJobs:
     async def _run(self, job: Job, store: StoreFiles) -> None:
         try:
             match job.kind:
-                case JobKind.VERIFY:
+                case StoreJobKind.VERIFY:
                     found = await store.verify(job.progress)
                     job.findings, job.found = list(found[:FINDINGS]), len(found)
-                case JobKind.COMPACT:
+                case StoreJobKind.COMPACT:
                     await store.compact(job.progress)
-                case JobKind.BACKUP:
+                case StoreJobKind.BACKUP:
                     assert job.directory is not None  # noqa: S101 # set at its making
                     await store.backup(job.directory, job.progress)
-            job.state = JobState.SUCCEEDED
+            job.state = StoreJobState.SUCCEEDED
         except (StoreError, OSError) as error:
-            job.state, job.detail = JobState.FAILED, str(error)
+            job.state, job.detail = StoreJobState.FAILED, str(error)
             logger.warning("the store's %s failed: %s", job.kind, error)
         except asyncio.CancelledError:
-            job.state, job.detail = JobState.FAILED, "the server stopped"
+            job.state, job.detail = StoreJobState.FAILED, "the server stopped"
             raise
 
 

@@ -99,9 +99,9 @@ async def test_telemetry_takes_ms_and_rfc_3339(site: Site) -> None:
     ms = await site.ask(
         "GET", f"{where}?metrics=temperature,door&start=1700000000000&end=1700003600000&buckets=60&agg=max"
     )
-    assert ms.json["series"]["temperature"] == {"t": [1_700_000_000_000], "v": [21.5]}
-    query = site.gateway.history.queries[-1]
-    assert (query.start_ms, query.end_ms, query.buckets) == (1_700_000_000_000, 1_700_003_600_000, 60)
+    assert ms.json["series"]["temperature"] == {"t": [1_700_000_000_000], "v": [21.5], "truncated": False}
+    query = site.gateway.history.queries[-1]  # buckets of a minute are whole ones
+    assert (query.start_ms, query.end_ms, query.buckets) == (1_699_999_980_000, 1_700_003_640_000, 61)
     assert (query.metrics, query.aggregate) == (("temperature", "door"), Aggregate.MAX)
     await site.ask("GET", f"{where}?start=2023-11-14T22:13:20Z&end=2023-11-15T01:13:20%2B02:00")
     query = site.gateway.history.queries[-1]
@@ -121,6 +121,38 @@ async def test_positions_and_json_are_given_as_they_are(site: Site, value: Value
     series = await site.ask("GET", f"{BASE}/pump-7/telemetry?start=1700000000000&end=1700003600000")
     assert series.json["series"]["m"]["v"] == [value]
     assert (await site.ask("GET", f"{BASE}/pump-7/latest")).json["m"]["value"] == value
+
+
+async def test_raw_readings_beyond_what_was_asked_for_are_cut_and_said_so(site: Site) -> None:
+    site.gateway.history.values = {"m": (1_700_000_000_000, 1)}
+    where = f"{BASE}/pump-7/telemetry?start=1700000000000&end=1700003600000&max_points=1"
+    assert (await site.ask("GET", where)).json["series"]["m"] == {
+        "t": [1_700_000_000_000],
+        "v": [1],
+        "truncated": False,
+    }
+    assert site.gateway.history.queries[-1].limit == 2
+
+
+async def test_empty_buckets_may_be_asked_for(site: Site) -> None:
+    site.gateway.history.values = {"m": (1_700_000_000_010, 1)}
+    series = await site.ask("GET", f"{BASE}/pump-7/telemetry?start=1700000000000&end=1700000000030&buckets=3&fill=null")
+    assert series.json["series"]["m"]["t"] == [1_700_000_000_000, 1_700_000_000_010, 1_700_000_000_020]
+    assert series.json["series"]["m"]["v"] == [None, 1, None]
+
+
+async def test_several_devices_are_asked_for_by_id_and_tag(site: Site) -> None:
+    site.gateway.history.values = {"m": (1_700_000_000_000, 1)}
+    where = "/api/v1/telemetry?start=1700000000000&end=1700003600000"
+    answer = await site.ask("GET", f"{where}&devices=pump-7,nobody,pump-7")
+    assert list(answer.json["devices"]) == ["pump-7"]
+    assert answer.json["devices"]["pump-7"]["series"]["m"]["v"] == [1]
+    assert answer.json["missing"] == ["nobody"]
+    tagged = await site.ask("GET", f"{where}&tag=hall-2")
+    assert "pump-7" in tagged.json["devices"]
+    assert (await site.ask("GET", where)).status == 422
+    many = ",".join(f"d{n}" for n in range(51))
+    assert (await site.ask("GET", f"{where}&devices={many}")).status == 422
 
 
 async def test_telemetry_of_no_range_is_the_last_hour(site: Site) -> None:

@@ -9,7 +9,7 @@ from web.call import Call
 from web.keys import STORE_JOBS
 from web.schemas.base import Id
 from web.schemas.store import Store, StoreFinding, StoreJob
-from web.store_jobs import Job, JobKind, JobRunning, NoRoom, StoreFiles
+from web.store_jobs import Job, JobRunning, NoRoom, StoreFiles, StoreJobKind
 
 store = Routes("Store", "Where readings are kept. A server such as InfluxDB looks after its files by itself: 409.")
 
@@ -26,19 +26,19 @@ async def get_store(call: Call) -> Store:
 @store.post("/api/v1/store:verify", summary="Look for damage", role=Role.ADMIN, status=202, raises=_BUSY)
 async def verify_store(call: Call) -> StoreJob:
     """Decodes and checks every reading; meanwhile everything goes on."""
-    return await _start(call, JobKind.VERIFY)
+    return await _start(call, StoreJobKind.VERIFY)
 
 
 @store.post("/api/v1/store:compact", summary="Compress all at once", role=Role.ADMIN, status=202, raises=_BUSY)
 async def compact_store(call: Call) -> StoreJob:
     """The store does it by itself, a day after the other; this does not wait for it, and gives free space back."""
-    return await _start(call, JobKind.COMPACT)
+    return await _start(call, StoreJobKind.COMPACT)
 
 
 @store.post("/api/v1/store:backup", summary="Copy it", role=Role.ADMIN, status=202, raises=_BUSY)
 async def back_up_store(call: Call) -> StoreJob:
     """To a new directory below the server's `{data_dir}/backups`; 507 where the disk has no room for it."""
-    return await _start(call, JobKind.BACKUP)
+    return await _start(call, StoreJobKind.BACKUP)
 
 
 @store.get("/api/v1/store/jobs/{id}", summary="How one of these does", role=Role.VIEWER, raises=(404,))
@@ -50,7 +50,7 @@ async def get_store_job(call: Call, job_id: Id) -> StoreJob:
     return _shape(job)
 
 
-async def _start(call: Call, kind: JobKind) -> StoreJob:
+async def _start(call: Call, kind: StoreJobKind) -> StoreJob:
     files = call.gateway.store
     if not isinstance(files, StoreFiles):
         raise Problem(409, "this store looks after its files by itself: use its own tools")

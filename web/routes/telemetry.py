@@ -1,11 +1,15 @@
 """Readings: ranges of them, and the latest."""
 
+import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from aiohttp import web
 
+from fleet.errors import NotFound
 from fleet.views import Role
+from gateway.edges import on_whole_edges, with_empty_buckets
 from gateway.store import Aggregate, Query
 from web.api.layer import Routes
 from web.api.problem import Problem
@@ -13,33 +17,75 @@ from web.call import Call
 from web.keys import EXPORTS
 from web.readings_csv import Asked
 from web.schemas.base import DeviceId
-from web.schemas.telemetry import ExportQuery, Latest, LatestValue, Series, Telemetry, TelemetryQuery
+from web.schemas.telemetry import (
+    ExportQuery,
+    Fill,
+    FleetTelemetry,
+    FleetTelemetryQuery,
+    Latest,
+    LatestValue,
+    RangeQuery,
+    Series,
+    Telemetry,
+    TelemetryQuery,
+)
 
 telemetry = Routes("Telemetry", "Readings, by device and metric.")
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 86_400_000
 _MAX_METRICS = 100
+_MAX_DEVICES = 50
+_MAX_POINTS = 200_000
+"""Of an answer about several devices."""
+_AT_ONCE = 8
+"""Devices that are asked about at the same time."""
 _MAX_MS = 253_402_300_800_000
 """The end of year 9999: what a date can say."""
 
 
 @telemetry.get("/api/v1/devices/{id}/telemetry", summary="Readings in a range", role=Role.VIEWER, raises=(404, 503))
 async def get_telemetry(call: Call, device_id: DeviceId, query: TelemetryQuery) -> Telemetry:
-    """With `buckets`, one value a bucket, empty ones left out; without, the raw readings, newest 10,000 a metric."""
-    start_ms, end_ms, metrics = _asked(query, _HOUR_MS)
+    """With `buckets`, one value a bucket; without, the raw readings, the newest of each metric.
+
+    Buckets of a minute or more are whole minutes of UTC, and from an hour on whole hours: the range is widened to them.
+    """
+    asked = _query(query, device_id)
     await call.fleet.devices.get(device_id)
-    found = await call.gateway.history.query(
-        Query(
-            device_id=device_id,
-            start_ms=start_ms,
-            end_ms=end_ms,
-            metrics=metrics,
-            buckets=query.buckets,
-            aggregate=Aggregate(query.agg.value),
-        )
-    )
-    return Telemetry(series={metric: Series(t=series.t, v=series.v) for metric, series in found.items()})
+    return await _telemetry(call, query, asked)
+
+
+@telemetry.get("/api/v1/telemetry", summary="Readings of several devices in a range", role=Role.VIEWER, raises=(503,))
+async def get_fleet_telemetry(call: Call, query: FleetTelemetryQuery) -> FleetTelemetry:
+    """Of the devices named and of those with the tag, at most 50; else as for one device."""
+    asked = _query(query, "")
+    wanted = list(dict.fromkeys(part for part in query.devices.split(",") if part))
+    if not wanted and not query.tag:
+        raise Problem(422, "devices: name some, or a tag", errors=[("devices", "name some, or a tag")])
+    if len(wanted) > _MAX_DEVICES:
+        raise Problem(422, f"devices: at most {_MAX_DEVICES} at once", errors=[("devices", f"at most {_MAX_DEVICES}")])
+    known, missing = [], []
+    for device_id in wanted:
+        try:
+            await call.fleet.devices.get(device_id)
+            known.append(device_id)
+        except NotFound:
+            missing.append(device_id)
+    if query.tag:
+        tagged = await call.fleet.devices.list(tag=query.tag, limit=_MAX_DEVICES + 1)
+        known = list(dict.fromkeys([*known, *(device.id for device in tagged.items)]))
+    if len(known) > _MAX_DEVICES:
+        raise Problem(422, f"devices: at most {_MAX_DEVICES} at once", errors=[("devices", f"at most {_MAX_DEVICES}")])
+    found: dict[str, Telemetry] = {}
+    points = 0
+    for at in range(0, len(known), _AT_ONCE):
+        some = known[at : at + _AT_ONCE]
+        answers = await asyncio.gather(*(_telemetry(call, query, replace(asked, device_id=one)) for one in some))
+        found |= zip(some, answers, strict=True)
+        points += sum(len(series.t) for answer in answers for series in answer.series.values())
+        if points > _MAX_POINTS:
+            raise Problem(422, f"more than {_MAX_POINTS:,} points: ask for buckets, fewer devices or a shorter range")
+    return FleetTelemetry(devices=found, missing=missing)
 
 
 @telemetry.get(
@@ -75,12 +121,42 @@ async def get_latest(call: Call, device_id: DeviceId) -> Latest:
     )
 
 
+def _query(query: RangeQuery, device_id: str) -> Query:
+    start_ms, end_ms, metrics = _asked(query, _HOUR_MS)
+    return on_whole_edges(
+        Query(
+            device_id=device_id,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            metrics=metrics,
+            buckets=query.buckets,
+            aggregate=Aggregate(query.agg.value),
+            limit=query.max_points + 1,  # one more tells whether there are more
+        )
+    )
+
+
+async def _telemetry(call: Call, query: RangeQuery, asked: Query) -> Telemetry:
+    found = await call.gateway.history.query(asked)
+    series = {}
+    for metric, one in found.items():
+        if asked.buckets is None:
+            keep = query.max_points
+            series[metric] = Series(t=one.t[-keep:], v=one.v[-keep:], truncated=len(one.t) > keep)
+        elif query.fill is Fill.NULL:
+            times, values = with_empty_buckets(one, asked)
+            series[metric] = Series(t=list(times), v=list(values))
+        else:
+            series[metric] = Series(t=one.t, v=one.v)
+    return Telemetry(series=series)
+
+
 def now_ms() -> int:
     """Unix time in ms."""
     return time.time_ns() // 1_000_000
 
 
-def _asked(query: TelemetryQuery | ExportQuery, span_ms: int) -> tuple[int, int, tuple[str, ...]]:
+def _asked(query: RangeQuery | ExportQuery, span_ms: int) -> tuple[int, int, tuple[str, ...]]:
     """(start_ms, end_ms, metrics) of a query; without a start, `span_ms` before the end."""
     end_ms = _ms("end", query.end) if query.end else now_ms()
     start_ms = _ms("start", query.start) if query.start else max(0, end_ms - span_ms)

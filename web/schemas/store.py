@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from web.schemas.base import Out
-from web.store_jobs import JobKind, JobState
+from web.store_jobs import StoreJobKind, StoreJobState
 
 
 class Store(Out):
@@ -28,8 +28,8 @@ class StoreFinding(Out):
 
 class StoreJob(Out):
     id: str
-    kind: JobKind
-    state: JobState
+    kind: StoreJobKind
+    state: StoreJobState
     done: int = Field(description="Days done.")
     total: int
     findings: list[StoreFinding] = Field(description="Of a verification: the first 1,000.")

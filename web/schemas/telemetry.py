@@ -22,12 +22,30 @@ class Agg(StrEnum):
     P95 = "p95"
 
 
-class TelemetryQuery(In):
+class Fill(StrEnum):
+    NONE = "none"
+    NULL = "null"
+
+
+class RangeQuery(In):
     metrics: str = Field(default="", max_length=4096, description="Comma-separated names; none for all.")
     start: str | None = Field(default=None, max_length=40, description="ms or RFC 3339; default: an hour before end.")
     end: str | None = Field(default=None, max_length=40, description="ms or RFC 3339, exclusive; default: now.")
     buckets: int | None = Field(default=None, ge=1, le=2000, description="How many; left out: the raw readings.")
     agg: Agg = Field(default=Agg.MEAN, description="What a bucket shows; all but numbers know first, last and count.")
+    fill: Fill = Field(default=Fill.NONE, description="Buckets without readings: left out, or null.")
+    max_points: int = Field(
+        default=10_000, ge=1, le=10_000, description="Of raw readings: the newest so many a series."
+    )
+
+
+class TelemetryQuery(RangeQuery):
+    pass
+
+
+class FleetTelemetryQuery(RangeQuery):
+    devices: str = Field(default="", max_length=4096, description="Comma-separated ids.")
+    tag: str = Field(default="", max_length=64, description="And those with this tag.")
 
 
 class ExportQuery(In):
@@ -40,11 +58,17 @@ class ExportQuery(In):
 
 class Series(Out):
     t: list[int] = Field(description="Unix time in ms, ascending; a bucket's time is its beginning.")
-    v: list[Value]
+    v: list[Value | None]
+    truncated: bool = Field(default=False, description="Whether there are more raw readings, older than these.")
 
 
 class Telemetry(Out):
     series: dict[str, Series]
+
+
+class FleetTelemetry(Out):
+    devices: dict[str, Telemetry]
+    missing: list[str] = Field(description="Ids that were asked for and are no devices.")
 
 
 class LatestValue(Out):

@@ -227,7 +227,9 @@ class Node:
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             answer = json.loads(line)
-            self._answers.pop(answer["id"]).set_result(answer)
+            waiting = self._answers.pop(answer["id"])
+            if not waiting.done():  # whoever asked may have given up
+                waiting.set_result(answer)
 
 
 class Npm:
