@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.readings import Reading
 from gateway.stores import EmbeddedOptions, EmbeddedStore
+from gateway.stores.day_file import DAY_MS
 from tests.web.conftest import Site
 
 
@@ -19,7 +21,8 @@ async def embedded(site: Site, tmp_path: Path) -> AsyncIterator[EmbeddedStore]:
     """The real store in place of the fake one, with a reading in it."""
     store = EmbeddedStore(EmbeddedOptions(directory=tmp_path / "readings", retention_days=36_500))
     await store.open()
-    await store.write([Reading("d", "m", 1_764_000_000_000 + n, n) for n in range(100)])
+    today_ms = int(time.time() * 1000) // DAY_MS * DAY_MS  # a day that is over would be sealed by itself
+    await store.write([Reading("d", "m", today_ms + n, n) for n in range(100)])
     site.gateway.store = store  # type: ignore[assignment]
     yield store
     await store.close()
