@@ -6,6 +6,7 @@ ROOT = "devices"
 DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 TELEMETRY = "telemetry"
+TELEMETRY_BINARY = "telemetry/binary"
 TELEMETRY_CBOR = "telemetry/cbor"
 TELEMETRY_SENML = "telemetry/senml"
 TELEMETRY_SENML_CBOR = "telemetry/senml-cbor"
@@ -21,9 +22,9 @@ OTA_CHUNK = "ota/chunk"
 OTA_CHUNK_GET = "ota/chunk/get"
 STATUS = "status"
 
-TELEMETRY_CHANNELS = frozenset((TELEMETRY, TELEMETRY_CBOR, TELEMETRY_SENML, TELEMETRY_SENML_CBOR))
+TELEMETRY_CHANNELS = frozenset((TELEMETRY, TELEMETRY_BINARY, TELEMETRY_CBOR, TELEMETRY_SENML, TELEMETRY_SENML_CBOR))
 _UP = re.compile(
-    r"telemetry(/cbor|/senml(-cbor)?)?|events|twin/reported|twin/get|commands/[A-Za-z0-9_-]{1,64}/status"
+    r"telemetry(/binary|/cbor|/senml(-cbor)?)?|events|twin/reported|twin/get|commands/[A-Za-z0-9_-]{1,64}/status"
     r"|ota/status|ota/chunk/get"
 )
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from math import isfinite
 from typing import Any
 
-from gateway.channels import TELEMETRY_CBOR, TELEMETRY_SENML, TELEMETRY_SENML_CBOR
+from gateway.channels import TELEMETRY, TELEMETRY_BINARY, TELEMETRY_CBOR, TELEMETRY_SENML, TELEMETRY_SENML_CBOR
 from gateway.compressed import FIRST_BYTES, decompress, is_compressed
 from gateway.documents import (
     DEFAULT_LIMITS,
@@ -69,6 +69,8 @@ def decode(
     if payload[:1] in FIRST_BYTES and is_compressed(payload):
         payload = decompress(payload, limits.payload_bytes)
     form = _CHANNEL_FORMS.get(channel)
+    if is_binary(channel, content_type):
+        raise Undecodable(Refusal.UNSUPPORTED_CONTENT_TYPE, "bytes, and no profile of the device says what they mean")
     is_senml, is_cbor = form or (_form_of(content_type) if content_type else (False, False))
     stamps = stamp or _count_from(now_ms).__next__
     if is_senml:
@@ -125,6 +127,19 @@ def decode(
     return readings
 
 
+def is_binary(channel: str, content_type: str | None) -> bool:
+    """Whether the payload is bytes that only a profile can read."""
+    if channel == TELEMETRY:
+        return content_type is not None and _bare(content_type) == "application/octet-stream"
+    return channel == TELEMETRY_BINARY
+
+
+def document_form(channel: str, content_type: str | None) -> str | None:
+    """ "json" or "cbor" where the payload is one document, None where it is SenML. Raises Undecodable."""
+    is_senml, is_cbor = _CHANNEL_FORMS.get(channel) or (_form_of(content_type) if content_type else (False, False))
+    return None if is_senml else "cbor" if is_cbor else "json"
+
+
 def _count_from(start: int) -> Iterator[int]:
     while True:
         yield start
@@ -132,11 +147,15 @@ def _count_from(start: int) -> Iterator[int]:
 
 
 def _form_of(content_type: str) -> tuple[bool, bool]:
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _bare(content_type)
     form = _FORMS.get(kind)
     if form is None:
         raise Undecodable(Refusal.UNSUPPORTED_CONTENT_TYPE, f"{shown(kind)}: one of {', '.join(_FORMS)}")
     return form
+
+
+def _bare(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _timestamp(entry: dict[str, Any], oldest_ms: int, latest_ms: int) -> int | None:

@@ -67,10 +67,11 @@ def read_json(payload: bytes) -> Any:
         raise Undecodable(reason, printable(text)) from error
 
 
-def read_json_strictly(payload: bytes) -> None:
-    """Read again what orjson took, and refuse what it changed: equal keys, integers it made floats."""
+def read_json_strictly(payload: bytes, *, exact: bool = True) -> None:
+    """Read again what orjson took, and refuse what it changed: equal keys and, if `exact`, integers it made floats."""
+    parse_int = _whole if exact else len
     try:
-        json.loads(payload.decode(), object_pairs_hook=_distinct, parse_int=_whole, parse_constant=_whole)
+        json.loads(payload.decode(), object_pairs_hook=_distinct, parse_int=parse_int, parse_constant=_whole)
     except Undecodable:
         raise
     except RecursionError as error:

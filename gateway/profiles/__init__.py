@@ -1,0 +1,1 @@
+"""Device profiles: what a payload means, said once for all devices of a kind. No I/O, no clock."""
