@@ -22,6 +22,7 @@ from fleet.limits import ATTRIBUTES_LIMIT_BYTES, checked_object, checked_text
 from fleet.models import DeviceRow, DeviceTagRow, TwinRow
 from fleet.page import Page, decode_cursor, encode_cursor, page_limit
 from fleet.presence import Presence
+from fleet.profiles import Profiles
 from fleet.records import device_view
 from fleet.timeline import Timeline
 from fleet.views import Credential, Device, DeviceStatus, TimelineKind
@@ -29,6 +30,7 @@ from gateway.channels import is_device_id
 
 TAGS_LIMIT = 32
 TAG_LENGTH_LIMIT = 64
+RETENTION_LIMIT_DAYS = 36_500
 _TRIES = 10  # compare-and-swap losers; each loss means that somebody else got on
 
 _SORTS = {"id": "id", "name": "name", "last_seen": "last_seen_at", "status": "status", "firmware": "firmware"}
@@ -47,6 +49,7 @@ class Devices:
         audit: Audit,
         timeline: Timeline,
         forgetting: Forgetting,
+        profiles: Profiles,
         clock: Clock,
     ) -> None:
         self._database = database
@@ -56,6 +59,7 @@ class Devices:
         self._audit = audit
         self._timeline = timeline
         self._forgetting = forgetting
+        self._profiles = profiles
         self._clock = clock
 
     async def create(
@@ -95,6 +99,7 @@ class Devices:
             raise AlreadyExists("device", id) from error
         elder = self._directory.owner_of(id)
         self._directory.put(id, disabled=False)
+        self._profiles.put_device(id, row.profile, row.retention_days)
         if elder is not None:
             # "a:b" was one of a's client ids until now; such a connection must not stay under the new device's name.
             await self._credentials.expel(elder, f"client id {id} now belongs to a device of its own")
@@ -159,9 +164,10 @@ class Devices:
         tags: Sequence[str] | None = None,
         attributes: Mapping[str, Any] | None = None,
         disabled: bool | None = None,
+        retention_days: int | None = None,
     ) -> Device:
         """Change what is not None: `tags` and `attributes` are replaced; an empty `profile` removes it, and without a
-        name (an empty `name`) the device goes by its id again.
+        name (an empty `name`) the device goes by its id again. 0 `retention_days` are as many as its profile says.
 
         Disabling drops the device's connections within a second. Raises NotFound, Invalid.
         """
@@ -172,12 +178,18 @@ class Devices:
             changes["profile"] = checked_text("profile", profile, empty=True)
         if attributes is not None:
             changes["attributes"] = checked_object("attributes", attributes, limit_bytes=ATTRIBUTES_LIMIT_BYTES)
+        if retention_days is not None:
+            if not 0 <= retention_days <= RETENTION_LIMIT_DAYS:
+                raise Invalid("retention_days", f"must be 0 to {RETENTION_LIMIT_DAYS}")
+            changes["retention_days"] = retention_days or None
         checked_tags = None if tags is None else _checked_tags(tags)
         if checked_tags is not None:
             changes["tags"] = orjson.dumps(checked_tags).decode()
         before, row = await self._write(actor, id, changes, checked_tags, disabled)
         after = _audited(row)
         changed = [key for key in after if after[key] != before[key]]
+        if "profile" in changed or "retention_days" in changed:
+            self._profiles.put_device(id, row.profile, row.retention_days)
         if "disabled" in changed:
             self._directory.put(id, disabled=row.disabled)
             if row.disabled:
@@ -201,6 +213,7 @@ class Devices:
             await TwinRow.filter(device_id=id).delete()
             await self._audit.record(actor, "device.delete", "device", id, _audited(row), None)
         self._directory.remove(id)
+        self._profiles.remove_device(id)
         self._credentials.forget_device(id)
         await self._credentials.expel(id, "device deleted")
         await self._forgetting.forget(id)
@@ -292,6 +305,7 @@ def _audited(row: DeviceRow) -> dict[str, Any]:
         "tags": orjson.loads(row.tags),
         "attributes": orjson.loads(row.attributes),
         "disabled": row.disabled,
+        "retention_days": row.retention_days,
     }
 
 

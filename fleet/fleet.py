@@ -35,6 +35,7 @@ from fleet.passwords import Passwords
 from fleet.people import People
 from fleet.ports import GatewayPort, Sender
 from fleet.presence import Presence
+from fleet.profiles import Profiles
 from fleet.refused import RefusedMessages
 from fleet.timeline import Timeline
 from fleet.timers import Timers
@@ -78,6 +79,7 @@ class Fleet:
             clock=clock,
             cache_limit=options.credential_cache,
         )
+        self.profiles = Profiles(database=self.database, audit=self.audit, clock=clock)
         self.devices = Devices(
             database=self.database,
             directory=self._directory,
@@ -86,6 +88,7 @@ class Fleet:
             audit=self.audit,
             timeline=self.timeline,
             forgetting=self._forgetting,
+            profiles=self.profiles,
             clock=clock,
         )
         self.twins = Twins(
@@ -172,6 +175,7 @@ class Fleet:
         self._sender.gateway = gateway
         self.timeline.refused = RefusedMessages(gateway.dead_letters)
         await self._directory.load()
+        await self.profiles.load()
         await self._credentials.load()
         await self.artifacts.start()
         self.timeline.start()
@@ -203,6 +207,10 @@ class Fleet:
         self.presence.heard(device_id)
         return True
 
+    def retention_days_of(self, device_id: str) -> int | None:
+        """For how many days a device's readings are kept, from memory; None: for as many as the settings say."""
+        return self.profiles.retention_days_of(device_id)
+
     def _join(self) -> None:
         self.presence.on_written = self.outbox.presence_changed
         self.commands.nudge = self.outbox.nudge
@@ -231,6 +239,7 @@ class Fleet:
         timers.add("prune audit", 600.0, self.audit.prune)
         if self.database.is_shared:
             timers.add("read the devices of other nodes", 15.0, self._directory.load)
+            timers.add("read the profiles of other nodes", 15.0, self.profiles.load)
 
     async def _forget_presence(self, device_id: str) -> None:
         self.presence.forget(device_id)

@@ -36,6 +36,8 @@ class DeviceRow(Model):
     link = fields.CharField(ADDRESS, default="")
     firmware = fields.CharField(NAME, default="")
     target_firmware = fields.CharField(NAME, default="")
+    # How long its readings are kept; NULL: as its profile or the settings say.
+    retention_days = fields.IntField(null=True)
     version = fields.IntField(default=1)
     created_at = fields.DatetimeField()
     updated_at = fields.DatetimeField()
@@ -127,6 +129,18 @@ class CommandRow(Model):
             Index(fields=("status", "expires_at")),
             Index(fields=("next_send_at",)),
         )
+
+
+# What payloads mean. Devices name it in `profile`: no foreign key, since they may name one that is still to come.
+class ProfileRow(Model):
+    name = fields.CharField(64, primary_key=True)
+    document = fields.TextField()
+    version = fields.IntField(default=1)
+    created_at = fields.DatetimeField()
+    updated_at = fields.DatetimeField()
+
+    class Meta:
+        table = "profile"
 
 
 # The bytes are in data_dir/artifacts/{id}.

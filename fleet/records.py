@@ -58,6 +58,7 @@ def device_view(row: DeviceRow, heard_at: datetime | None = None) -> Device:
         link=row.link or None,
         firmware=row.firmware or None,
         target_firmware=row.target_firmware or None,
+        retention_days=row.retention_days,
         created_at=row.created_at,
         updated_at=row.updated_at,
         version=row.version,

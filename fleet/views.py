@@ -68,6 +68,7 @@ class Device:
     link: str | None
     firmware: str | None
     target_firmware: str | None
+    retention_days: int | None
     created_at: datetime
     updated_at: datetime
     version: int
@@ -86,6 +87,7 @@ class Device:
             "link": self.link,
             "firmware": self.firmware,
             "target_firmware": self.target_firmware,
+            "retention_days": self.retention_days,
             "created_at": rfc3339(self.created_at),
             "updated_at": rfc3339(self.updated_at),
         }

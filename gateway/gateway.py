@@ -25,7 +25,7 @@ from gateway.dead_letters import DeadLetter, DeadLetters, LetterBounds
 from gateway.decode import DecodeLimits
 from gateway.drain import Drain, DrainOptions, DrainStats
 from gateway.history import History
-from gateway.ingest import Ingest
+from gateway.ingest import Ingest, ProfileOf, no_profile
 from gateway.journal import Journal, JournalOptions, JournalStats
 from gateway.kinds import Fixed, Kinds
 from gateway.link import TAKEN, Done, Downlink, Link, Outcome, Uplink
@@ -113,11 +113,14 @@ class Gateway:
         store: Store,
         links: Sequence[Link],
         bus: Bus,
+        profile_of: ProfileOf = no_profile,
         now_ms: Callable[[], int] = wall_clock_ms,
         monotonic: Callable[[], float] = time.monotonic,
         kept_since_ms: Callable[[str], int] | None = None,
     ) -> None:
-        """`kept_since_ms` says since when the store keeps a device's readings: older ones are refused (too_old)."""
+        """`kept_since_ms` says since when the store keeps a device's readings: older ones are refused (too_old).
+        `profile_of` gives the profile that reads a device's telemetry; asked per message, so from memory.
+        """
         self.bus = bus
         self.store = store
         self.links = tuple(links)
@@ -145,6 +148,7 @@ class Gateway:
             clocks=self.clocks,
             kept_since_ms=kept_since_ms,
             refused=self._refused,
+            profile_of=profile_of,
         )
         self._lanes = ControlLanes(
             self._handle,

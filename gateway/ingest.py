@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 
 from gateway.bus import Bus, Event
 from gateway.channels import TELEMETRY
@@ -22,6 +23,7 @@ from gateway.journal_file import JournalError
 from gateway.kinds import Fixed, Kinds, Sorted
 from gateway.link import REPLAY, TAKEN, Done, Outcome, Uplink
 from gateway.plain import read_plain
+from gateway.profiles.compiled import CompiledProfile, Unfit
 from gateway.readings import Reading, canonical_json
 from gateway.refusals import Refusal, internal_error, refuse, store_full
 
@@ -34,6 +36,14 @@ _FRAME_BYTES = 400
 
 _KEPT_BY_ALL_MS = 86_400_000
 """No store keeps less than a day: what is younger, and that is nearly all, need not be asked about."""
+
+ProfileOf = Callable[[str], CompiledProfile | None]
+"""The profile that reads the telemetry of a device; None: its messages mean what they say."""
+
+
+def no_profile(device_id: str) -> None:
+    """No device has one."""
+
 
 _STAMP_AHEAD_MS = 10_000
 _STAMPS_KEPT = 50_000
@@ -111,6 +121,7 @@ class Ingest:
         clocks: Clocks | None = None,
         kept_since_ms: Callable[[str], int] | None = None,
         refused: Callable[[Uplink, Outcome], None] = lambda uplink, outcome: None,
+        profile_of: ProfileOf = no_profile,
     ) -> None:
         self.kinds = kinds or Kinds(journal.kinds_of)
         self.clocks = clocks or Clocks()
@@ -120,6 +131,7 @@ class Ingest:
         self._limits = limits
         self._kept_since_ms = kept_since_ms
         self._refused = refused
+        self._profile_of = profile_of
         self._stamps = Stamps()
         journal.on_abandon = self.kinds.abandon
 
@@ -162,6 +174,8 @@ class Ingest:
         for uplink in batch:
             if uplink.channel != TELEMETRY or uplink.content_type is not None or uplink.device_id != device_id:
                 return None
+        if self._profile_of(device_id) is not None:
+            return None
         try:
             known = self.kinds.table(device_id)
         except JournalError:
@@ -186,21 +200,10 @@ class Ingest:
             return stamped[-1]
 
         try:
-            if uplink.link == REPLAY:
-                readings = self._decode_again(uplink, now_ms)
-            else:
-                readings = decode(
-                    uplink.channel,
-                    uplink.content_type,
-                    uplink.payload,
-                    device_id=device_id,
-                    now_ms=now_ms,
-                    limits=self._limits,
-                    stamp=stamp,
-                )
+            readings, unfit = self._read(uplink, now_ms, stamp)
             kept, old = self._by_age(device_id, readings, now_ms)
             found = self.kinds.sort(device_id, kept)
-            found.unfit += old
+            found.unfit += unfit + old
         except Undecodable as error:
             retry_after_s = 1.0 if error.reason is Refusal.TOO_FAST else None
             return refuse(error.reason, error.detail, retry_after_s=retry_after_s), None
@@ -248,18 +251,23 @@ class Ingest:
         old = [(reading, Refusal.TOO_OLD, detail) for reading in readings if reading[2] < since_ms]
         return [reading for reading in readings if reading[2] >= since_ms], old
 
-    def _decode_again(self, uplink: Uplink, now_ms: int) -> list[Reading]:
-        """The readings of a replayed message, at the times they would have had when it came first."""
-        came_ms = uplink.received_at_ms
-        ahead_ms = self._limits.ahead_ms + max(0, now_ms - came_ms)  # what lay ahead then may be past by now
-        return decode(
-            uplink.channel,
-            uplink.content_type,
-            uplink.payload,
-            device_id=uplink.device_id,
-            now_ms=came_ms,
-            limits=replace(self._limits, ahead_ms=ahead_ms),
-        )
+    def _read(self, uplink: Uplink, now_ms: int, stamp: Callable[[], int]) -> tuple[list[Reading], list[Unfit]]:
+        """The readings of a message, and what its device's profile will not have of it. Raises Undecodable.
+
+        Those of a replayed one are at the times that they would have had when it came first.
+        """
+        limits = self._limits
+        if uplink.link == REPLAY:
+            came_ms = uplink.received_at_ms
+            # what lay ahead then may be past by now
+            limits = replace(limits, ahead_ms=limits.ahead_ms + max(0, now_ms - came_ms))
+            now_ms, stamp = came_ms, count(came_ms).__next__
+        message = (uplink.channel, uplink.content_type, uplink.payload)
+        profile = self._profile_of(uplink.device_id)
+        if profile is None:
+            readings = decode(*message, device_id=uplink.device_id, now_ms=now_ms, limits=limits, stamp=stamp)
+            return readings, []
+        return profile.read(*message, device_id=uplink.device_id, now_ms=now_ms, limits=limits, stamp=stamp)
 
     def _settled(
         self,

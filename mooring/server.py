@@ -109,7 +109,7 @@ class Server:
         """
         settings, bus = self._settings, Bus()
         self.fleet = Fleet(self._fleet_options(), bus=bus)
-        store = open_store(settings)
+        store = open_store(settings, retention_of=self.fleet.retention_days_of)
         self.gateway = Gateway(
             GatewayOptions(
                 data_dir=settings.data_dir, journal=_journal_options(settings), letters=_letter_bounds(settings)
@@ -119,6 +119,7 @@ class Server:
             bus=bus,
             # The other stores have a retention of their own, and say themselves what is too old for it.
             kept_since_ms=store.kept_since_ms if isinstance(store, EmbeddedStore) else None,
+            profile_of=self.fleet.profiles.reader_of,
         )
         self.gateway.clocks.on_change = self._note_clock
 

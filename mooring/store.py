@@ -1,5 +1,7 @@
 """The store that the settings name."""
 
+from collections.abc import Callable
+
 from gateway.store import Store
 from gateway.stores.embedded import EmbeddedOptions, EmbeddedStore
 from gateway.stores.influxdb import InfluxOptions, InfluxStore
@@ -7,8 +9,9 @@ from gateway.stores.victoriametrics import VictoriaOptions, VictoriaStore
 from mooring.settings import Settings
 
 
-def open_store(settings: Settings) -> Store:
-    """Made, not yet opened."""
+def open_store(settings: Settings, *, retention_of: Callable[[str], int | None] | None = None) -> Store:
+    """Made, not yet opened. `retention_of` says for how many days a device's readings are kept: the embedded store
+    alone asks it; the others have one retention for all."""
     store = settings.store
     token = store.token.get_secret_value() if store.token else ""
     if store.kind == "influxdb" and store.url:
@@ -28,5 +31,6 @@ def open_store(settings: Settings) -> Store:
             directory=settings.data_dir / "readings",
             retention_days=store.retention_days,
             limit_bytes=None if store.limit_mib is None else store.limit_mib * 1024 * 1024,
-        )
+        ),
+        retention_of=retention_of,
     )

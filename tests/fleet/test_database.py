@@ -63,14 +63,16 @@ async def test_a_migration_that_rebuilds_a_table_loses_no_rows(tmp_path: Path, m
     package = tmp_path / "migrations_ahead"
     package.mkdir()
     (package / "__init__.py").touch()
-    shutil.copy(Path(database_module.__file__).parent / "migrations" / "0001_initial.py", package)
-    (package / "0002_longer_names.py").write_text(_LONGER_NAMES)
+    known = sorted((Path(database_module.__file__).parent / "migrations").glob("0*.py"))
+    for file in known:
+        shutil.copy(file, package)
+    (package / "9999_longer_names.py").write_text(_LONGER_NAMES.replace("NEWEST", known[-1].stem))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(database_module, "MIGRATIONS", "migrations_ahead")
     path = tmp_path / "data" / "fleet.db"
-    assert await Database(f"sqlite://{path}").migrate() == ["0002_longer_names"]
+    assert await Database(f"sqlite://{path}").migrate() == ["9999_longer_names"]
     assert await Database(f"sqlite://{path}").migrate() == []
-    backup = path.with_name("fleet.db.before-0002_longer_names")
+    backup = path.with_name("fleet.db.before-9999_longer_names")
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     for file in (path, backup):
         with closing(sqlite3.connect(file)) as database:
@@ -117,7 +119,7 @@ from tortoise import fields, migrations
 from tortoise.migrations import operations as ops
 
 class Migration(migrations.Migration):
-    dependencies = [("fleet", "0001_initial")]
+    dependencies = [("fleet", "NEWEST")]
     operations = [ops.AlterField(model_name="DeviceRow", name="name", field=fields.CharField(max_length=200))]
 """
 

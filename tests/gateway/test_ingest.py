@@ -12,18 +12,20 @@ from broker.reason import ReasonCode
 from gateway.bus import Bus
 from gateway.decode import Undecodable
 from gateway.frames import Readings, frames_of
-from gateway.ingest import Ingest, Stamps
+from gateway.ingest import Ingest, ProfileOf, Stamps, no_profile
 from gateway.journal import Entry, Journal, JournalOptions
 from gateway.kinds import Fixed, Kinds
 from gateway.link import Outcome, Uplink
 from gateway.meter import Meter
+from gateway.profiles.compiled import CompiledProfile
+from gateway.profiles.document import Profile
 from gateway.readings import Kind, Reading
 from gateway.recent import Recent, Row, Summary, device_bits
 from tests.gateway.fakes import START_MS, Answers, Clock, uplink
 
 
 class Lane:
-    def __init__(self, path: Path, clock: Clock, **options: object) -> None:
+    def __init__(self, path: Path, clock: Clock, profile_of: ProfileOf = no_profile, **options: object) -> None:
         self.bus = Bus()
         self.journal = Journal(path, JournalOptions(**options), now_ms=clock.now_ms, monotonic=clock.monotonic)  # type: ignore[arg-type]
         self.rows: list[Row] = []
@@ -36,6 +38,7 @@ class Lane:
             kinds=Kinds(self.journal.kinds_of, metrics_per_device=3),
             kept_since_ms=lambda device_id: self.kept_since_ms.get(device_id, 0),
             refused=lambda up, outcome: self.refused.append((up, outcome)),
+            profile_of=profile_of,
         )
         self.journal.on_commit = self.committed
 
@@ -357,3 +360,30 @@ async def test_what_a_compressed_message_holds_counts_against_the_journals_memor
     text = "x" * 1000
     await lane.send(uplink("a", zlib.compress(orjson.dumps({"t": text, "u": text, "v": text}))))
     assert costs[0] > 3000
+
+
+async def test_a_profile_is_asked_for_once_a_batch_of_one_device_and_reads_what_it_declares(
+    tmp_path: Path, clock: Clock
+) -> None:
+    asked: list[str] = []
+    strict = CompiledProfile(
+        Profile.model_validate({"name": "p", "telemetry": {"metrics": {"t": {"max": 50}}, "unknown_metrics": "refuse"}})
+    )
+
+    def profile_of(device_id: str) -> CompiledProfile | None:
+        asked.append(device_id)
+        return strict if device_id == "strict" else None
+
+    lane = Lane(tmp_path / "journal.db", clock, profile_of=profile_of)
+    await lane.journal.open()
+    plain = orjson.dumps({"ts": clock.now_ms(), "values": {"t": 51}})
+    await lane.send(uplink("plain", plain))
+    asked.clear()
+    await lane.send(*[uplink("plain", plain)] * 50)
+    assert asked == ["plain"]
+    good = orjson.dumps({"ts": clock.now_ms(), "values": {"t": 50, "x": 1}})
+    outcomes = await lane.send(uplink("strict", plain), uplink("strict", good), uplink("plain", plain))
+    assert [outcome.reason for outcome in outcomes] == ["out_of_range", "", ""]
+    assert lane.stored[-2:] == [("strict", "t", 50), ("plain", "t", 51)]
+    assert [outcome.reason for _, outcome in lane.refused] == ["unknown_metric", "out_of_range"]
+    await lane.journal.close()

@@ -84,6 +84,7 @@ class Devices:
             link=None,
             firmware=None,
             target_firmware=None,
+            retention_days=None,
             created_at=NOW,
             updated_at=NOW,
             version=1,
