@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from fleet.actor import SYSTEM
+from gateway.profiles.document import Profile
 from tests.web import fakes
 from web.app import WebServer
 from web.options import WebOptions
@@ -77,6 +78,7 @@ async def site(tmp_path: Path, web_options: WebOptions) -> AsyncIterator[Site]:
     gateway = fakes.Gateway()
     fleet = fakes.Fleet(tmp_path, gateway.bus)
     await fleet.devices.create(SYSTEM, id="pump-7")
+    await fleet.profiles.create(SYSTEM, Profile(name="pump"))
     sessions = fakes.Broker()
     server = WebServer(
         web_options,

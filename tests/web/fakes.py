@@ -24,6 +24,7 @@ from fleet.machines.campaign import CampaignState
 from fleet.machines.command import CommandState
 from fleet.machines.job import JobState
 from fleet.page import Page
+from fleet.profiles import StoredProfile
 from fleet.views import (
     Artifact,
     AuditEntry,
@@ -45,6 +46,8 @@ from fleet.views import (
 from gateway.bus import Bus, Event
 from gateway.clocks import Clocks
 from gateway.dead_letters import DeadLetters
+from gateway.profiles.compiled import CompiledProfile
+from gateway.profiles.document import Profile
 from gateway.readings import Value
 from gateway.replays import Replays
 from gateway.store import Query, Series, StoreStats
@@ -507,9 +510,44 @@ class Audit:
         return Page(items=[entry], total=1)
 
 
+class Profiles:
+    def __init__(self) -> None:
+        self.by_name: dict[str, StoredProfile] = {}
+
+    def of(self, device_id: str) -> CompiledProfile | None:
+        return next((CompiledProfile(one.profile) for one in self.by_name.values()), None)
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[StoredProfile]:
+        return Page(items=list(self.by_name.values()), next_cursor=None, total=len(self.by_name))
+
+    async def get(self, name: str) -> StoredProfile:
+        if name not in self.by_name:
+            raise NotFound("profile", name)
+        return self.by_name[name]
+
+    async def create(self, actor: Actor, profile: Profile) -> StoredProfile:
+        if profile.name in self.by_name:
+            raise AlreadyExists("profile", profile.name)
+        made = StoredProfile(profile=profile, devices=0, version=1, created_at=NOW, updated_at=NOW)
+        self.by_name[profile.name] = made
+        return made
+
+    async def replace(self, actor: Actor, profile: Profile, *, if_version: int | None = None) -> StoredProfile:
+        old = await self.get(profile.name)
+        if if_version not in (None, old.version):
+            raise PreconditionFailed(old.version)
+        self.by_name[profile.name] = replace(old, profile=profile, version=old.version + 1)
+        return self.by_name[profile.name]
+
+    async def delete(self, actor: Actor, name: str, *, if_version: int | None = None, force: bool = False) -> None:
+        await self.get(name)
+        del self.by_name[name]
+
+
 class Fleet:
     def __init__(self, directory: Path, bus: Bus) -> None:
         self.devices = Devices()
+        self.profiles = Profiles()
         self.people = People()
         self.twins = Twins(self.devices)
         self.commands = Commands(self.devices, bus)

@@ -19,6 +19,7 @@ NOT_DOCUMENTED = {LIVE_PATH, "/api/docs.js", "/api/docs.css"}
 
 IDS = {
     "devices": "pump-7",
+    "profiles": "pump",
     "commands": "CMD0",
     "artifacts": "A0",
     "campaigns": "K0",
@@ -33,6 +34,9 @@ BODIES: dict[str, Any] = {
     "exchange_code": {"code": "wrong"},
     "refresh_tokens": {"refresh_token": "wrong"},
     "create_device": {"id": "pump-8"},
+    "create_profile": {"name": "tank"},
+    "test_draft": {"profile": {}, "payload": "{}"},
+    "test_profile": {"payload": "{}"},
     "patch_twin": {"desired": {"interval": 5}},
     "create_command": {"name": "reboot"},
     "create_campaign": {"name": "all", "artifact": "A0", "devices": ["pump-7"]},

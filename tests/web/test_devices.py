@@ -192,10 +192,11 @@ async def test_a_store_that_is_away_is_503_with_a_time(site: Site) -> None:
 
 async def test_latest_values_say_when_they_are_old(site: Site) -> None:
     now_ms = time.time_ns() // 1_000_000
+    await site.ask("PUT", "/api/v1/profiles/pump", json={"telemetry": {"metrics": {"fresh": {"unit": "Cel"}}}})
     site.gateway.history.values = {"fresh": (now_ms, True), "old": (now_ms - 301_000, 1)}
     assert (await site.ask("GET", f"{BASE}/pump-7/latest")).json == {
-        "fresh": {"ts": now_ms, "value": True, "stale": False},
-        "old": {"ts": now_ms - 301_000, "value": 1, "stale": True},
+        "fresh": {"ts": now_ms, "value": True, "stale": False, "unit": "Cel"},
+        "old": {"ts": now_ms - 301_000, "value": 1, "stale": True, "unit": None},
     }
 
 

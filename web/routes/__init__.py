@@ -7,6 +7,7 @@ from web.routes.commands import commands
 from web.routes.dead_letters import dead_letters
 from web.routes.devices import credentials, devices, timeline, twins
 from web.routes.firmware import artifacts, campaigns
+from web.routes.profiles import profiles
 from web.routes.store import store
 from web.routes.system import audit, system
 from web.routes.telemetry import telemetry
@@ -15,6 +16,7 @@ SUBJECTS: tuple[Routes, ...] = (
     signing_in,
     devices,
     credentials,
+    profiles,
     telemetry,
     twins,
     commands,

@@ -1,12 +1,11 @@
 """Devices, their credentials, twins and timeline."""
 
-import re
-
 from fleet.views import Device as DeviceView
 from fleet.views import Role, TimelineKind
-from web.api.layer import Header, Routes
+from web.api.layer import Routes
 from web.api.problem import Problem
 from web.call import Call
+from web.etags import ETAG, IF_MATCH, if_version, put_etag
 from web.schemas.base import DeviceId, Id, Paged
 from web.schemas.devices import (
     Credential,
@@ -30,10 +29,6 @@ devices = Routes("Devices", "What the fleet consists of.")
 credentials = Routes("Credentials", "Device tokens. Two may be valid at once, so that one can replace the other.")
 twins = Routes("Twins", "What a device should be like (desired), what it says it is like (reported).")
 timeline = Routes("Timeline", "What happened to a device.")
-
-_ETAG = Header(name="ETag", description='"v" and the version, such as "v7"')
-_IF_MATCH = Header(name="If-Match", description="The ETag that the change is based on; answered 412 when it is stale.")
-_ETAG_FORM = re.compile(r'"v(\d{1,15})"')
 
 
 @devices.get("/api/v1/devices", summary="Find devices", role=Role.VIEWER)
@@ -76,6 +71,7 @@ async def update_device(call: Call, device_id: DeviceId, body: DeviceUpdate) -> 
         tags=body.tags,
         attributes=body.attributes,
         disabled=body.disabled,
+        retention_days=body.retention_days,
     )
     return _device(call, device)
 
@@ -122,7 +118,7 @@ async def revoke_credential(call: Call, device_id: DeviceId, credential_id: Id) 
     summary="A device's twin",
     role=Role.VIEWER,
     raises=(404,),
-    answer_headers=(_ETAG,),
+    answer_headers=(ETAG,),
 )
 async def get_twin(call: Call, device_id: DeviceId) -> Twin:
     return _twin(call, Twin.model_validate((await call.fleet.twins.get(device_id)).json()))
@@ -133,29 +129,20 @@ async def get_twin(call: Call, device_id: DeviceId) -> Twin:
     summary="Change what a device should be like",
     role=Role.OPERATOR,
     raises=(404, 409, 412),
-    request_headers=(_IF_MATCH,),
-    answer_headers=(_ETAG,),
+    request_headers=(IF_MATCH,),
+    answer_headers=(ETAG,),
 )
 async def patch_twin(call: Call, device_id: DeviceId, body: TwinPatch) -> Twin:
     """A JSON merge patch. The device is sent what differs now, or when it is back."""
-    twin = await call.fleet.twins.patch_desired(call.actor, device_id, body.desired, if_version=_if_version(call))
+    twin = await call.fleet.twins.patch_desired(
+        call.actor, device_id, body.desired, if_version=if_version(call, "a twin")
+    )
     return _twin(call, Twin.model_validate(twin.json()))
 
 
 def _twin(call: Call, twin: Twin) -> Twin:
-    call.headers["ETag"] = f'"v{twin.version}"'
+    put_etag(call, twin.version)
     return twin
-
-
-def _if_version(call: Call) -> int | None:
-    text = call.request.headers.get("If-Match", "*").strip()
-    if text == "*":
-        return None
-    form = _ETAG_FORM.fullmatch(text)
-    if form is None:
-        # RFC 9110: an entity tag that is not the present one fails the precondition, whatever it looks like.
-        raise Problem(412, f'If-Match: the ETag of a twin looks like "v7", not {text[:40]}')
-    return int(form[1])
 
 
 @timeline.get("/api/v1/devices/{id}/timeline", summary="What happened, newest first", role=Role.VIEWER, raises=(404,))

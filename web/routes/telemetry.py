@@ -116,8 +116,13 @@ async def get_latest(call: Call, device_id: DeviceId) -> Latest:
     await call.fleet.devices.get(device_id)
     fresh_from_ms = now_ms() - int(call.parts.options.stale_after_s * 1000)
     found = await call.gateway.history.latest(device_id)
+    profile = call.fleet.profiles.of(device_id)
+    units = {} if profile is None else profile.units
     return Latest(
-        {metric: LatestValue(ts=ts, value=value, stale=ts < fresh_from_ms) for metric, (ts, value) in found.items()}
+        {
+            metric: LatestValue(ts=ts, value=value, stale=ts < fresh_from_ms, unit=units.get(metric))
+            for metric, (ts, value) in found.items()
+        }
     )
 
 

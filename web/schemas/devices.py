@@ -26,6 +26,7 @@ class Device(Out):
         default=None,
         description="How far ahead the device's clock is (negative: behind); null when it gave no time lately.",
     )
+    retention_days: int | None = Field(description="How long its readings are kept; null: as its profile says.")
     created_at: Time
     updated_at: Time
 
@@ -61,6 +62,9 @@ class DeviceUpdate(In):
     tags: Tags | None = None
     attributes: dict[str, Any] | None = None
     disabled: bool | None = None
+    retention_days: int | None = Field(
+        default=None, ge=0, le=36_500, description="How long its readings are kept; 0: as its profile says."
+    )
 
 
 class DeviceSort(StrEnum):

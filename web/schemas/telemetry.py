@@ -75,6 +75,7 @@ class LatestValue(Out):
     ts: int = Field(description="Unix time in ms.")
     value: Value
     stale: bool = Field(description="Whether the reading is older than the server's limit (5 minutes by default).")
+    unit: str | None = Field(default=None, description="As the device's profile says.")
 
 
 class Latest(RootModel[dict[str, LatestValue]]):
