@@ -13,6 +13,7 @@ from gateway.links.http_problem import Problem
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 CBOR = "application/cbor"
+BYTES = "application/octet-stream"
 SENML_JSON = "application/senml+json"
 SENML_CBOR = "application/senml+cbor"
 

@@ -14,6 +14,7 @@ from gateway.channels import COMMANDS, EVENTS, OTA_STATUS, TELEMETRY, TWIN_GET, 
 from gateway.link import Outcome, Receiver, Uplink
 from gateway.links.http_artifact import Downloads
 from gateway.links.http_body import (
+    BYTES,
     CBOR,
     COMPRESSED,
     JSON,
@@ -148,7 +149,9 @@ class Routes:
     # Up
 
     async def _post_telemetry(self, request: web.Request) -> web.StreamResponse:
-        kind = media_type(request, (JSON, CBOR, SENML_JSON, SENML_CBOR), COMPRESSED)
+        kind = media_type(request, (JSON, CBOR, SENML_JSON, SENML_CBOR, BYTES), COMPRESSED)
+        if kind == BYTES:
+            media_type(request, (BYTES,))  # not compressed: bytes that look so may be a measurement
         body = await self._body(request)
         check_coding(request, body)
         return await self._store(request, TELEMETRY, body, kind, status=202)

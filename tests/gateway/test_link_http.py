@@ -182,6 +182,7 @@ async def test_a_kick_ends_waiting_polls_with_401(api: Api) -> None:
         ("POST", "telemetry", "application/cbor", b"\xa0", "telemetry", b"\xa0", 202),
         ("POST", "telemetry", "application/senml+json", b"[]", "telemetry", b"[]", 202),
         ("POST", "telemetry", "application/senml+cbor", b"\x80", "telemetry", b"\x80", 202),
+        ("POST", "telemetry", "application/octet-stream", b"\x1f\x8b", "telemetry", b"\x1f\x8b", 202),
         ("POST", "events", "application/json", b'{"level": "info"}', "events", b'{"level": "info"}', 202),
         ("PATCH", "twin", "application/merge-patch+json", b'{"a": null}', "twin/reported", b'{"a": null}', 200),
         ("PATCH", "twin", "application/json", b"{}", "twin/reported", b"{}", 200),
@@ -206,7 +207,7 @@ async def test_uplinks_take_the_channels_of_mqtt(
     (uplink,) = api.recorder.uplinks_seen
     assert (uplink.device_id, uplink.channel) == ("pump-7", channel)
     assert uplink.payload == (body if arrives is None else arrives)
-    is_kept = content_type.endswith("cbor") or "senml" in content_type
+    is_kept = content_type.endswith(("cbor", "octet-stream")) or "senml" in content_type
     assert uplink.content_type == (content_type if is_kept else "application/json")
 
 
@@ -273,6 +274,7 @@ async def test_a_gateway_that_does_not_answer_in_time_is_503() -> None:
         ("telemetry", {"Content-Type": "application/json", "Content-Encoding": "gzip, gzip"}, 415),
         ("telemetry", {"Content-Type": "application/json", "Content-Encoding": "deflate"}, 400),
         ("telemetry", {"Content-Type": "application/sensml+json"}, 415),
+        ("telemetry", {"Content-Type": "application/octet-stream", "Content-Encoding": "gzip"}, 415),
         ("events", {"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415),
         ("events", {"Content-Type": "application/cbor"}, 415),
         ("commands/a%2Fb/status", JSON, 404),
