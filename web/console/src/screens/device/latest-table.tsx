@@ -10,6 +10,7 @@ interface LatestRow {
   value: Value;
   ts: number;
   stale: boolean;
+  unit?: string | null;
 }
 
 const columns: Column<LatestRow>[] = [
@@ -25,14 +26,17 @@ const columns: Column<LatestRow>[] = [
     header: "Value",
     align: "right",
     cell: (row) => (
-      <span
-        data-testid="latest-value"
-        data-metric={row.metric}
-        className={typeof row.value === "number" ? undefined : "mono"}
-        title={clip(typeof row.value === "object" ? JSON.stringify(row.value) : String(row.value), 500)}
-      >
-        {clip(reading(row.value), 80)}
-      </span>
+      <>
+        <span
+          data-testid="latest-value"
+          data-metric={row.metric}
+          className={typeof row.value === "number" ? undefined : "mono"}
+          title={clip(typeof row.value === "object" ? JSON.stringify(row.value) : String(row.value), 500)}
+        >
+          {clip(reading(row.value), 80)}
+        </span>
+        {row.unit && <span className="dim"> {clip(row.unit, 32)}</span>}
+      </>
     ),
   },
   {

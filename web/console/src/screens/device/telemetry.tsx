@@ -84,7 +84,8 @@ function useFresh(id: string): { fresh: Map<string, Column>; version: number; dr
     queries.setQueryData<Record<string, Latest>>(["latest", id], (before) => {
       const after = { ...before };
       for (const [metric, { ts, value }] of Object.entries(series))
-        if (!after[metric] || after[metric].ts <= ts) after[metric] = { ts, value, stale: Date.now() - ts > 300_000 };
+        if (!after[metric] || after[metric].ts <= ts)
+          after[metric] = { ...after[metric], ts, value, stale: Date.now() - ts > 300_000 };
       return after;
     });
     for (const [metric, { ts, value }] of Object.entries(series)) {
