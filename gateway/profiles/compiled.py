@@ -11,7 +11,7 @@ from gateway.profiles.binary import BinaryReader, Row
 from gateway.profiles.document import MetricRule, Profile
 from gateway.profiles.mapping import MappingReader
 from gateway.profiles.schema import compile_schema
-from gateway.readings import Kind, Reading
+from gateway.readings import Kind, Reading, kind_of
 from gateway.refusals import Refusal
 
 Unfit = tuple[Reading, Refusal, str]
@@ -104,14 +104,14 @@ class CompiledProfile:
                     unfit.append((reading, Refusal.UNKNOWN_METRIC, detail))
                 continue
             value = reading.value
-            kind = KIND_OF[type(value)]
+            kind = KIND_OF.get(type(value)) or kind_of(value)
             if bounds.kind is not None and kind is not bounds.kind:
                 detail = f"{shown(reading.metric)} is a {kind}, the profile {self.name} has {bounds.kind}"
                 unfit.append((reading, Refusal.WRONG_TYPE, detail))
-            elif bounds.low is not None and (isinstance(value, str) or value < bounds.low):
+            elif bounds.low is not None and (not isinstance(value, int | float) or value < bounds.low):
                 detail = f"{shown(reading.metric)}: {value} is below {bounds.low:g}"
                 unfit.append((reading, Refusal.OUT_OF_RANGE, detail))
-            elif bounds.high is not None and (isinstance(value, str) or value > bounds.high):
+            elif bounds.high is not None and (not isinstance(value, int | float) or value > bounds.high):
                 detail = f"{shown(reading.metric)}: {value} is above {bounds.high:g}"
                 unfit.append((reading, Refusal.OUT_OF_RANGE, detail))
             else:
