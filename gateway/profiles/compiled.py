@@ -10,7 +10,7 @@ from gateway.kinds import KIND_OF
 from gateway.profiles.binary import BinaryReader, Row
 from gateway.profiles.document import MetricRule, Profile
 from gateway.profiles.mapping import MappingReader
-from gateway.profiles.schema import compile_schema
+from gateway.profiles.schema import Schema
 from gateway.readings import Kind, Reading, kind_of
 from gateway.refusals import Refusal
 
@@ -39,7 +39,7 @@ class CompiledProfile:
         """Whether messages have to be read here at all."""
         self._metrics = {metric: _bounds(rule) for metric, rule in telemetry.metrics.items()}
         self._accepts_unknown = telemetry.unknown_metrics == "accept"
-        self._schema = None if telemetry.json_schema is None else compile_schema(telemetry.json_schema)
+        self._schema = None if telemetry.json_schema is None else Schema(telemetry.json_schema)
         self._mapping = MappingReader(telemetry) if telemetry.mapping else None
         self._binary = None if telemetry.binary is None else BinaryReader(telemetry.binary)
 
@@ -83,8 +83,11 @@ class CompiledProfile:
         if payload[:1] in FIRST_BYTES and is_compressed(payload):
             payload = decompress(payload, limits.payload_bytes)
         document = read_cbor(payload) if form == "cbor" else read_json(payload)
-        if self._schema is not None and (wrong := self._schema(document)) is not None:
-            raise Undecodable(Refusal.SCHEMA_VIOLATION, printable(wrong))
+        if self._schema is not None:
+            if self._schema.is_too_much(document, len(payload)):
+                raise Undecodable(Refusal.TOO_LARGE, "too much for the profile's schema: send less at once")
+            if (wrong := self._schema.wrong(document)) is not None:
+                raise Undecodable(Refusal.SCHEMA_VIOLATION, printable(wrong))
         if self._mapping is None:
             return None
         if form == "json":

@@ -1,7 +1,6 @@
 """Profiles: what documents are taken, and what they make of payloads."""
 
 import struct
-import time
 from itertools import pairwise
 from typing import Any
 
@@ -398,10 +397,3 @@ def test_a_document_comes_back_as_it_was_written() -> None:
     ).json_document()
     assert document["telemetry"]["mapping"][0]["from"] == "/a"
     assert Profile.model_validate(document).json_document() == document
-
-
-def test_a_message_that_fails_everywhere_is_told_of_its_first_fault_only() -> None:
-    compiled = profile(schema={"items": {"anyOf": [{"pattern": f"(a|b)*{n}"} for n in range(400)]}})
-    began = time.perf_counter()
-    assert refusal(compiled, ["ab"] * 12_000)[0] == "schema_violation"
-    assert time.perf_counter() - began < 5  # all of its 4.8 million faults take minutes
