@@ -135,6 +135,8 @@ def _readings(
 ) -> list[Reading]:
     readings: list[Reading] = []
     for at_ms, values in rows:
+        if len({metric for metric, _ in values}) != len(values):
+            raise Undecodable(Refusal.DUPLICATE_KEY, "the profile gives one metric two values, by a name with {n}")
         if at_ms is None:
             at_ms = stamp()
         elif not limits.oldest_ms <= at_ms <= latest_ms:

@@ -1,6 +1,7 @@
 """Foreign documents as readings: JSON pointers (RFC 6901) to values, and what each becomes. No I/O, no clock."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
@@ -11,8 +12,13 @@ from gateway.profiles.document import INDEX, MappingRule, Telemetry, TimeUnit
 from gateway.readings import Value
 from gateway.refusals import Refusal
 
+_LOOK_UPS = 20_000
+"""Of one message, some 1 µs each: rules times the items of arrays would be millions in 64 KiB."""
+
 _ABSENT = object()
 _MS = {TimeUnit.S: (1000, 1), TimeUnit.MS: (1, 1), TimeUnit.US: (1, 1000), TimeUnit.NS: (1, 1_000_000)}
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?|nan|inf(inity)?)", re.IGNORECASE)
+_INDEX = re.compile(r"0|[1-9][0-9]{0,4}")  # RFC 6901: no leading zeros; 64 KiB hold no more items
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "on": True, "off": False}
 
 
@@ -34,9 +40,15 @@ class MappingReader:
             if type(items) is not list:
                 raise Undecodable(Refusal.MAPPING_FAILED, f"{shown(self._each_text)}: there is no array")
         rows: list[Row] = []
-        count = 0
+        count = looks = 0
         for item in items:
-            values = [pair for rule in self._rules for pair in rule.values(item, limits)]
+            values: list[tuple[str, Value]] = []
+            for rule in self._rules:
+                places = rule.places(item)
+                looks += 1 + len(places)
+                if looks > _LOOK_UPS or count + len(values) > limits.values:
+                    raise Undecodable(Refusal.TOO_MANY_VALUES, f"more than {limits.values} values, or items to look in")
+                values += rule.values(places, limits)
             count += len(values)
             if count > limits.values:
                 raise Undecodable(Refusal.TOO_MANY_VALUES, f"more than {limits.values} values")
@@ -69,28 +81,31 @@ class MappingReader:
 class _Rule:
     def __init__(self, rule: MappingRule) -> None:
         self._rule = rule
-        self._parts = _parts(rule.pointer)
+        parts = _parts(rule.pointer)
+        star = parts.index("*") if "*" in parts else None
+        self._array = None if star is None else parts[:star]
+        self._parts = parts if star is None else parts[star + 1 :]
         self._scale = scaler(rule.scale, rule.offset)
         self._scaled = rule.scale != 1 or rule.offset != 0
 
-    def values(self, item: Any, limits: DecodeLimits) -> Iterator[tuple[str, Value]]:
-        metric = self._rule.metric
-        found = False
-        if "*" in self._parts:
-            star = self._parts.index("*")
-            array = _find(item, self._parts[:star])
-            for n, one in enumerate(array if type(array) is list else ()):
-                value = _find(one, self._parts[star + 1 :])
-                if value is not _ABSENT and value is not None:
-                    found = True
-                    yield metric.replace(INDEX, str(n)), self._value(value, limits)
-        else:
-            value = _find(item, self._parts)
-            if value is not _ABSENT and value is not None:
-                found = True
-                yield metric, self._value(value, limits)
+    def places(self, item: Any) -> Sequence[Any]:
+        """Where to look for values: in the document, or in each item of its array."""
+        if self._array is None:
+            return (item,)
+        array = _find(item, self._array)
+        return array if type(array) is list else ()
+
+    def values(self, places: Sequence[Any], limits: DecodeLimits) -> list[tuple[str, Value]]:
+        found = [(n, value) for n, place in enumerate(places) if (value := _find(place, self._parts)) is not _ABSENT]
+        found = [(n, value) for n, value in found if value is not None]
+        if len(found) > limits.values:
+            raise Undecodable(Refusal.TOO_MANY_VALUES, f"more than {limits.values} values")
         if self._rule.required and not found:
             raise Undecodable(Refusal.MAPPING_FAILED, f"{shown(self._rule.pointer)}: there is no value")
+        metric = self._rule.metric
+        if self._array is None:
+            return [(metric, self._value(value, limits)) for _, value in found]
+        return [(metric.replace(INDEX, str(n)), self._value(value, limits)) for n, value in found]
 
     def _value(self, value: Any, limits: DecodeLimits) -> Value:
         rule = self._rule
@@ -135,12 +150,10 @@ def _number(value: Any) -> int | float:
         return int(value)
     if isinstance(value, int | float):
         return value
-    if not isinstance(value, str) or len(value) > 40:
+    # int() and float() would also take "1_000" and "٣"; what is not finite is refused by that name.
+    if not isinstance(value, str) or len(value) > 40 or not _NUMBER.fullmatch(value):
         raise TypeError("no number")
-    try:
-        return int(value)
-    except ValueError:
-        return float(value)
+    return int(value) if value.lstrip("+-").isdigit() else float(value)
 
 
 def _parts(pointer: str) -> tuple[str, ...]:
@@ -151,7 +164,7 @@ def _find(value: Any, parts: tuple[str, ...]) -> Any:
     for part in parts:
         if isinstance(value, dict):
             value = value.get(part, _ABSENT)
-        elif isinstance(value, list) and part.isascii() and part.isdigit() and len(part) < 6 and int(part) < len(value):
+        elif isinstance(value, list) and _INDEX.fullmatch(part) and int(part) < len(value):
             value = value[int(part)]
         else:
             return _ABSENT

@@ -7,7 +7,7 @@ import cbor2
 import orjson
 import pytest
 
-from gateway.channels import TELEMETRY, TELEMETRY_CBOR
+from gateway.channels import TELEMETRY, TELEMETRY_BINARY, TELEMETRY_CBOR
 from gateway.decode import DEFAULT_LIMITS, Undecodable
 from gateway.profiles.compiled import CompiledProfile
 from gateway.profiles.document import Profile
@@ -44,6 +44,61 @@ def read(compiled: CompiledProfile, raw: bytes, channel: str = TELEMETRY) -> dic
         stamp=iter(range(NOW_MS, NOW_MS + 300)).__next__,
     )
     return {reading.metric: reading.value for reading in fit}
+
+
+# ---- mapping
+
+MANY = range(256)
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "payload"),
+    [
+        ({"mapping": [{"from": "/*", "metric": f"m{i}_{{n}}"} for i in MANY]}, [1] * 32_000),
+        ({"mapping": [{"from": "/*/x", "metric": f"m{i}_{{n}}"} for i in MANY]}, [{}] * 21_000),
+        ({"mapping": [{"from": f"/a{i}", "metric": f"m{i}"} for i in MANY], "each": ""}, [{}] * 21_000),
+        ({"mapping": [{"from": f"/a{i}/*", "metric": f"m{i}_{{n}}"} for i in MANY], "each": ""}, [{}] * 21_000),
+        ({"mapping": [{"from": "/*/x", "metric": f"m{i}_{{n}}"} for i in MANY], "each": ""}, [[0] * 120] * 250),
+    ],
+    ids=["values of items", "items without values", "documents", "documents without arrays", "arrays in documents"],
+)
+def test_rules_times_items_of_one_message_are_bounded(telemetry: dict[str, Any], payload: object) -> None:
+    assert refusal(profile(**telemetry), payload) == "too_many_values"
+
+
+def test_a_sparse_array_of_many_items_and_rules_is_read() -> None:
+    compiled = profile(mapping=[{"from": f"/*/k{i}", "metric": f"k{i}_{{n}}"} for i in range(40)])
+    assert len(read(compiled, orjson.dumps([{f"k{i % 40}": i} for i in range(200)]))) == 200
+
+
+@pytest.mark.parametrize("text", ["1_000", "٣", " 5 ", "0x10", "", "1.", "--1", "9" * 41])
+def test_text_that_only_python_calls_a_number_is_none(text: str) -> None:
+    compiled = profile(mapping=[{"from": "/a", "metric": "a", "type": "number"}])
+    assert refusal(compiled, {"a": text}) == "mapping_failed"
+
+
+@pytest.mark.parametrize(("text", "value"), [("5", 5), ("-5", -5), ("+21.50", 21.5), ("1e3", 1000.0), ("007", 7)])
+def test_text_that_is_a_number_is_read_as_one(text: str, value: float) -> None:
+    compiled = profile(mapping=[{"from": "/a", "metric": "a", "type": "number"}])
+    assert read(compiled, orjson.dumps({"a": text})) == {"a": value}
+
+
+def test_a_pointer_to_an_item_has_no_leading_zeros() -> None:
+    compiled = profile(
+        mapping=[
+            {"from": "/a/01", "metric": "wrong"},
+            {"from": "/a/1", "metric": "right"},
+            {"from": "/0", "metric": "b"},
+        ]
+    )
+    assert read(compiled, orjson.dumps({"a": [1, 2], "0": 3})) == {"right": 2, "b": 3}
+
+
+def test_two_values_of_one_metric_for_one_time_are_refused() -> None:
+    mapping = profile(mapping=[{"from": "/a/*", "metric": "m_{n}"}, {"from": "/b", "metric": "m_0"}])
+    assert refusal(mapping, {"a": [1], "b": 2}) == "duplicate_key"
+    fields = [{"type": "u8", "metric": "m_0"}, {"repeat": 2, "fields": [{"type": "u8", "metric": "m_{n}"}]}]
+    assert refusal(profile(binary={"fields": fields}), bytes(3), TELEMETRY_BINARY) == "duplicate_key"
 
 
 # ---- schema
