@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 PROFILES_LIMIT = 1000
 
+_State = tuple[datetime, int]
+"""When a profile was changed, and its version: one that was deleted and made again is at version 1 again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredProfile:
@@ -43,7 +46,7 @@ class Profiles:
         self._audit = audit
         self._clock = clock
         self._compiled: dict[str, CompiledProfile] = {}
-        self._versions: dict[str, int] = {}
+        self._states: dict[str, _State] = {}
         self._profile_of: dict[str, str] = {}
         self._days_of: dict[str, int] = {}
         self._changes = 0
@@ -56,10 +59,10 @@ class Profiles:
         if changes != self._changes:
             return
         names = {row.name for row in rows}
-        for name in self._compiled.keys() - names:
-            del self._compiled[name], self._versions[name]
+        for name in self._states.keys() - names:
+            self._drop(name)
         for row in rows:
-            if self._versions.get(row.name) != row.version:
+            if self._states.get(row.name) != _state(row):
                 self._put(row)
         self._profile_of = {str(id_): str(profile) for id_, profile, _ in devices if profile}
         self._days_of = {str(id_): int(days) for id_, _, days in devices if days is not None}
@@ -171,8 +174,7 @@ class Profiles:
             await ProfileRow.filter(name=name).delete()
             await self._audit.record(actor, "profile.delete", "profile", name, orjson.loads(row.document), None)
         self._changes += 1
-        self._compiled.pop(name, None)
-        self._versions.pop(name, None)
+        self._drop(name)
 
     async def _row(self, name: str) -> ProfileRow:
         row = await ProfileRow.get_or_none(name=name)
@@ -186,7 +188,15 @@ class Profiles:
         except (ValidationError, ValueError):
             # Written by a newer Mooring, on a node that shares the database: what was in force here stays.
             logger.exception("profile %s cannot be read", row.name)
-        self._versions[row.name] = row.version
+        self._states[row.name] = _state(row)
+
+    def _drop(self, name: str) -> None:
+        self._compiled.pop(name, None)
+        self._states.pop(name, None)
+
+
+def _state(row: ProfileRow) -> _State:
+    return row.updated_at, row.version
 
 
 async def _stored(row: ProfileRow) -> StoredProfile:

@@ -9,6 +9,7 @@ import pytest
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed
 from fleet.fleet import Fleet
 from fleet.options import FleetOptions
+from fleet.profiles import Profiles
 from gateway.bus import Bus
 from gateway.gateway import Gateway, GatewayOptions
 from gateway.links.memory import MemoryLink
@@ -108,6 +109,21 @@ async def test_another_reading_of_the_database_finds_the_same(rig: Rig) -> None:
     await fleet.profiles.load()
     assert fleet.profiles.of("d") is before is not None
     assert (fleet.retention_days_of("d"), fleet.retention_days_of("e")) == (7, 3)
+
+
+async def test_another_node_sees_a_profile_that_was_deleted_and_made_again(rig: Rig) -> None:
+    fleet = rig.fleet
+    await fleet.profiles.create(ANNA, profile(metrics={"t": {"unit": "Cel"}}))
+    await fleet.devices.create(ANNA, id="d", profile="pump")
+    other = Profiles(database=fleet.database, audit=fleet.audit, clock=rig.clock)
+    await other.load()
+    await fleet.profiles.delete(ANNA, "pump", force=True)
+    rig.clock.move(1)
+    await fleet.profiles.create(ANNA, profile(metrics={"t": {"unit": "[degF]"}}))
+    await other.load()
+    compiled = other.of("d")
+    assert compiled is not None
+    assert compiled.units == {"t": "[degF]"}
     await fleet.database.execute("DELETE FROM profile WHERE name = ?", ["gone"])
     await fleet.profiles.load()
     assert fleet.profiles.of("e") is None
