@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from gateway.profiles.schema import checked_schema
 
@@ -183,11 +192,25 @@ class SkipField(_Part):
     skip: int = Field(ge=1, le=4096, description="Bytes to pass over.")
 
 
+def _kind(field: object) -> str:
+    """Which of the three a field is meant to be: what is wrong is then said of that one alone."""
+    for kind in ("repeat", "skip"):
+        if kind in field if isinstance(field, dict) else hasattr(field, kind):
+            return kind
+    return "field"
+
+
+_InnerField = Annotated[
+    Annotated[ValueField, Tag("field")] | Annotated[SkipField, Tag("skip")],
+    Discriminator(lambda field: "skip" if _kind(field) == "skip" else "field"),
+]
+
+
 class RepeatField(_Part):
     """Fields that come again and again: {n} in their metrics is the place, or each time has its own time field."""
 
     repeat: int | Literal["rest"] = Field(description='How often, 1 to 256, or "rest": to the end of the payload.')
-    fields: list[ValueField | SkipField] = Field(min_length=1, max_length=FIELDS_LIMIT)
+    fields: list[_InnerField] = Field(min_length=1, max_length=FIELDS_LIMIT)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -201,11 +224,17 @@ class RepeatField(_Part):
         return self
 
 
+_OuterField = Annotated[
+    Annotated[ValueField, Tag("field")] | Annotated[SkipField, Tag("skip")] | Annotated[RepeatField, Tag("repeat")],
+    Discriminator(_kind),
+]
+
+
 class BinaryLayout(_Part):
     """A payload of bytes, from its first to its last."""
 
     byte_order: ByteOrder = ByteOrder.BIG
-    fields: list[ValueField | SkipField | RepeatField] = Field(min_length=1, max_length=FIELDS_LIMIT)
+    fields: list[_OuterField] = Field(min_length=1, max_length=FIELDS_LIMIT)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -236,7 +265,7 @@ def _metrics_of(fields: "list[Any]") -> Iterator[str]:
             yield from (bit.metric for bit in each.bits)
 
 
-class Telemetry(_Part):
+class TelemetryRules(_Part):
     """What a device of this kind sends as telemetry."""
 
     metrics: dict[Metric, MetricRule] = Field(default_factory=dict, max_length=METRICS_LIMIT)
@@ -278,7 +307,7 @@ class ProfileBody(_Part):
     expected_interval_s: Annotated[Number, Field(gt=0, le=31_536_000)] | None = Field(
         default=None, description="How often a device of this kind should be heard of."
     )
-    telemetry: Telemetry = Field(default_factory=Telemetry)
+    telemetry: TelemetryRules = Field(default_factory=TelemetryRules)
 
 
 class Profile(ProfileBody):

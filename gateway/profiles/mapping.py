@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.documents import EXACT, DecodeLimits, Undecodable, check_text, not_finite, shown
 from gateway.profiles.binary import Row, scaler
-from gateway.profiles.document import INDEX, MappingRule, Telemetry, TimeUnit
+from gateway.profiles.document import INDEX, MappingRule, TelemetryRules, TimeUnit
 from gateway.readings import Value
 from gateway.refusals import Refusal
 
@@ -25,7 +25,7 @@ _BOOLEANS = {"true": True, "false": False, "1": True, "0": False, "on": True, "o
 class MappingReader:
     """Reads documents by the mapping of one profile."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: TelemetryRules) -> None:
         self._each = None if telemetry.each is None else _parts(telemetry.each)
         self._each_text = telemetry.each
         self._rules = [_Rule(rule) for rule in telemetry.mapping]

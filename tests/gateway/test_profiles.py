@@ -387,8 +387,21 @@ def test_a_pattern_runs_in_linear_time() -> None:
 def test_what_is_wrong_with_a_document_is_said_with_its_path(telemetry: dict[str, Any], path: tuple[Any, ...]) -> None:
     with pytest.raises(ValidationError) as caught:
         Profile.model_validate({"name": "p", "telemetry": telemetry})
-    places = [error["loc"] for error in caught.value.errors()]
-    assert any(place[: len(path) + 1] == ("telemetry", *path) for place in places), places
+    (error,) = caught.value.errors()
+    assert error["loc"][: len(path) + 1] == ("telemetry", *path)
+
+
+def test_a_field_of_a_layout_is_judged_as_what_it_is_meant_to_be() -> None:
+    fields = [{"type": "u99"}, {"skip": 0}, {"repeat": 0, "fields": [{"skip": 1}]}, {"repeat": 1, "fields": [{}]}, 7]
+    with pytest.raises(ValidationError) as caught:
+        Profile.model_validate({"name": "p", "telemetry": {"binary": {"fields": fields}}})
+    assert [error["loc"][3:] for error in caught.value.errors()] == [
+        (0, "field", "type"),
+        (1, "skip", "skip"),
+        (2, "repeat"),
+        (3, "repeat", "fields", 0, "field", "type"),
+        (4, "field"),
+    ]
 
 
 def test_a_document_comes_back_as_it_was_written() -> None:
