@@ -120,6 +120,8 @@ class _Rule:
             return made
         if isinstance(made, bool):
             return made
+        if isinstance(made, dict | list):
+            raise Undecodable(Refusal.MAPPING_FAILED, f"{where}: an object or an array is no value here")
         if isinstance(made, int) and not -EXACT <= made <= EXACT:
             raise Undecodable(Refusal.NUMBER_OUT_OF_RANGE, f"{where}: an integer beyond 2**53")
         made = self._scale(made)
