@@ -1,15 +1,20 @@
 """A real journal, drain and InfluxStore against a server that fails: nothing lost, nothing twice, no hot loop."""
 
+import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from gateway.readings import Reading
+from gateway.store import Query, Store
 from gateway.stores import InfluxOptions, InfluxStore
 from tests.gateway.fakes import Clock
 from tests.gateway.influx_stand_in import StandIn, Trouble, stand_in
 from tests.gateway.test_drain import Rig
+from tests.servers import influxdb
 
 
 @pytest.fixture
@@ -112,3 +117,59 @@ async def test_a_refusal_of_the_whole_batch_costs_no_sound_point(rig: Rig, serve
     await rig.put(*readings("a"))
     await rig.settle()
     assert (len(server.stored), rig.rejected, rig.rows) == (8, [], 0)
+
+
+@pytest.mark.servers
+async def test_a_real_partial_write_sets_aside_the_conflicting_points_alone(tmp_path: Path, clock: Clock) -> None:
+    week_ms = 7 * 86_400_000  # 1.x checks types by shard, and a shard is a week
+    old_ms, new_ms = 1_700_000_000_000, 1_700_000_000_000 + 3 * week_ms
+    old = [Reading("bad", "m", old_ms + number, number * 1.5) for number in range(3)]
+    new = [Reading("good", "m", new_ms + number, number * 1.5) for number in range(20)]
+    with influxdb() as server:
+        async with _rig_1x(tmp_path, clock, server.url, "") as rig:
+            await _post(server.url, "/write?db=mooring&precision=ms", f'mooring_number,device=x value="text" {old_ms}')
+            await rig.put(*new[:10], *old, *new[10:])
+            await rig.settle()
+            assert [reading for reading, _ in rig.rejected] == old
+            assert all("field type conflict" in detail for _, detail in rig.rejected)
+            await _holds_once(rig, new)
+
+
+@pytest.mark.servers
+async def test_points_beyond_a_real_retention_policy_are_set_aside_alone(tmp_path: Path, clock: Clock) -> None:
+    now_ms = int(time.time() * 1000)  # the server compares with its own clock
+    old = [Reading("late", "m", now_ms - 90 * 86_400_000 + number, 1.5) for number in range(3)]
+    new = [Reading("good", "m", now_ms - 1000 + number, number * 1.5) for number in range(20)]
+    with influxdb() as server:
+        async with _rig_1x(tmp_path, clock, server.url, " WITH DURATION 1d") as rig:
+            await rig.put(*new[:10], *old, *new[10:])
+            await rig.settle()
+            assert [reading for reading, _ in rig.rejected] == old
+            assert all("dropped=1" in detail for _, detail in rig.rejected)
+            await _holds_once(rig, new)
+
+
+@asynccontextmanager
+async def _rig_1x(path: Path, clock: Clock, url: str, duration: str) -> AsyncIterator[Rig]:
+    await _post(url, "/query", {"q": f"CREATE DATABASE mooring{duration}"})
+    store = InfluxStore(InfluxOptions(url=url, api="v1"))
+    rig = Rig(path / "journal.db", clock, store, linger_s=0.0)  # type: ignore[arg-type]
+    await rig.open()
+    try:
+        yield rig
+    finally:
+        await rig.journal.close()
+        await store.close()
+
+
+async def _post(url: str, path: str, body: str | dict[str, str]) -> None:
+    async with aiohttp.ClientSession() as session, session.post(url + path, data=body) as answer:
+        assert answer.status < 300, await answer.text()
+
+
+async def _holds_once(rig: Rig, expected: list[Reading]) -> None:
+    store: Store = rig.store
+    found = await store.query(Query(device_id=expected[0].device_id, start_ms=0, end_ms=2_000_000_000_000))
+    assert found["m"].t == [reading.ts_ms for reading in expected]
+    assert found["m"].v == [reading.value for reading in expected]
+    assert (rig.rows, rig.drain.stats().state) == (0, "ok")
