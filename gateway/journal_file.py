@@ -8,20 +8,23 @@ A file that SQLite cannot read is set aside, never deleted; what can be read of 
 """
 
 import contextlib
+import errno
 import logging
 import sqlite3
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 import orjson
 
 from gateway.frames import Frame, frames_of, size_of
+from gateway.journal_wal import mend_wal
 from gateway.kinds import Fixed
 from gateway.readings import Kind, Reading
-from gateway.recent import Summary, device_bits
+from gateway.recent import EVERY_DEVICE, Summary, device_bits
 
 if sys.platform == "win32":
     import msvcrt
@@ -35,6 +38,8 @@ Synchronous = Literal["FULL", "NORMAL"]
 _VERSION = 2
 """1 had a row's readings as four columns; such rows are still read."""
 _ROW_OVERHEAD_BYTES = 64
+_NO_NUMBER = 2**53
+"""Rows are numbered far below; what is not is damage."""
 _RESERVE_BYTES = 256 * 1024
 _SCHEMA = """
 CREATE TABLE row (
@@ -51,6 +56,7 @@ CREATE TABLE kind (device_id TEXT NOT NULL, metric TEXT NOT NULL, kind TEXT NOT 
     PRIMARY KEY (device_id, metric)) WITHOUT ROWID;
 CREATE TABLE erasure (device_id TEXT PRIMARY KEY, upto INTEGER NOT NULL, waits INTEGER NOT NULL) WITHOUT ROWID;
 """
+_SELECT = "SELECT seq, at_ms, readings, first_ms, last_ms, bytes, devices, body FROM row"
 _INSERT = "INSERT INTO row VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -72,6 +78,10 @@ class JournalUnwritable(JournalError):
     def __init__(self, detail: str, *, disk_full: bool) -> None:
         super().__init__(detail)
         self.disk_full = disk_full
+
+
+class _Damaged(Exception):
+    """SQLite reads the file, but it cannot be what was written."""
 
 
 class StoredRow(NamedTuple):
@@ -104,16 +114,20 @@ class JournalFile:
         self._reserve = path.with_name(path.name + ".reserve")
         self._lock = _lock(path)
         try:
+            self._mend_wal()
             try:
                 self._open()
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError, _Damaged) as error:  # UnicodeDecodeError: of the schema
                 self._close_connections()
-                if not _is_corrupt(error):
+                if isinstance(error, sqlite3.Error) and not _is_corrupt(error):
                     raise
                 self._start_anew(now_ms, error)
         except sqlite3.Error as error:
             self.close()
             raise _unwritable(error) from error
+        except OSError as error:
+            self.close()
+            raise JournalUnwritable(str(error), disk_full=error.errno == errno.ENOSPC) from error
         except BaseException:
             self.close()
             raise
@@ -202,7 +216,7 @@ class JournalFile:
             if found is None:
                 break
             after = found[0]
-            total += found[2]
+            total += found[2] or 0
             rows.append(StoredRow(after, found[1], self._unpack(after, found[3])))
         return rows
 
@@ -251,6 +265,16 @@ class JournalFile:
         row = self._reader.execute("SELECT max(seq) FROM row").fetchone()
         return row[0] or 0
 
+    def _mend_wal(self) -> None:
+        wal = self.path.with_name(self.path.name + "-wal")
+        found = mend_wal(wal)
+        if found.given_up:
+            logger.error("%s: damaged (%d pages): what was written after that is lost", wal, found.damaged)
+        elif found.damaged:
+            logger.error("%s: %d damaged pages, what was written after them is kept", wal, found.damaged)
+        elif found.torn:
+            logger.warning("%s: its last %d pages are not whole: a commit broken off, or damaged", wal, found.torn)
+
     def _open(self) -> None:
         self._writer = self._connect()
         version = self._writer.execute("PRAGMA user_version").fetchone()[0]
@@ -272,6 +296,9 @@ class JournalFile:
                 "SELECT seq, at_ms, readings, first_ms, last_ms, bytes, devices FROM row ORDER BY seq"
             )
         ]
+        numbers = [0, *(summary.seq for summary in self.summaries), self.last_number() + 1]
+        if any(number >= following for number, following in pairwise(numbers)):
+            raise _Damaged("the numbers of its rows are out of order")
         self._kinds.execute("SELECT device_id, metric, kind FROM kind LIMIT 1").fetchone()
         self.erasures()
 
@@ -307,18 +334,18 @@ class JournalFile:
                     self._writer = self._connect()
             raise failure from error
 
-    def _unpack(self, seq: int, body: bytes) -> list[Frame]:
+    def _unpack(self, seq: int, body: bytes | None) -> list[Frame]:
         try:
-            document = orjson.loads(zlib.decompress(body))
+            document = orjson.loads(zlib.decompress(body or b""))
             if isinstance(document, list):  # written by version 1
                 return frames_of(map(Reading, *document))
             return [Frame(device_id, tuple(names), *rest) for device_id, names, *rest in document["frames"]]
         except (zlib.error, ValueError, TypeError):
             self.damaged_rows += 1
-            logger.error("%s: row %d is damaged, its readings are lost (%d bytes)", self.path, seq, len(body))
+            logger.error("%s: row %d is damaged, its readings are lost (%d bytes)", self.path, seq, len(body or b""))
             return []
 
-    def _start_anew(self, now_ms: int, error: sqlite3.Error) -> None:
+    def _start_anew(self, now_ms: int, error: Exception) -> None:
         aside = self.path.with_name(f"{self.path.name}.corrupt-{now_ms}")
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
@@ -334,24 +361,34 @@ class JournalFile:
     def _salvage(self, aside: Path) -> int:
         """Copy what can be read of the file set aside; returns how many rows that was."""
         count = 0
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(aside)) as old:
+        _lengthen(aside)
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError), contextlib.closing(sqlite3.connect(aside)) as old:
             for query, insert in (
                 ("SELECT device_id, metric, kind FROM kind", "INSERT OR IGNORE INTO kind VALUES (?, ?, ?)"),
                 ("SELECT device_id, upto, waits FROM erasure", "INSERT OR IGNORE INTO erasure VALUES (?, ?, ?)"),
             ):
                 with contextlib.suppress(sqlite3.Error):
                     self._writer.executemany(insert, _until_error(old.execute(query)))
-            for row in _until_error(
-                old.execute(
-                    "SELECT seq, at_ms, readings, first_ms, last_ms, bytes, devices, body FROM row ORDER BY seq"
-                )
-            ):
-                with contextlib.suppress(zlib.error, sqlite3.Error):
-                    summary = _summary(row)
-                    zlib.decompress(row[7])
-                    self._writer.execute(_INSERT, row)
-                    self.summaries.append(summary)
-                    count += 1
+            # From both ends: what lies behind a damaged page is not behind it on the way back.
+            found: dict[int, Summary] = {}
+            for order in ("ASC", "DESC"):
+                with contextlib.suppress(sqlite3.Error):
+                    for row in _until_error(old.execute(f"{_SELECT} ORDER BY seq {order}")):
+                        if row[0] in found:
+                            break
+                        with contextlib.suppress(zlib.error, sqlite3.Error, TypeError):
+                            if not 0 < row[0] < _NO_NUMBER:
+                                continue
+                            zlib.decompress(row[7])
+                            self._writer.execute(_INSERT, row)
+                            found[row[0]] = _summary(row)
+            self.summaries = [found[seq] for seq in sorted(found)]
+            count = len(found)
+            # Numbers of lost rows are not given out again either: an erasure may reach up to them.
+            used = old.execute("SELECT seq FROM sqlite_sequence WHERE name = 'row'").fetchone()
+            if used and max(found, default=0) < used[0] < _NO_NUMBER:
+                self._writer.execute("DELETE FROM sqlite_sequence WHERE name = 'row'")
+                self._writer.execute("INSERT INTO sqlite_sequence VALUES ('row', ?)", used)
         return count
 
     def _close_connections(self) -> None:
@@ -364,7 +401,21 @@ class JournalFile:
 
 def _summary(row: Sequence[Any]) -> Summary:
     seq, at_ms, readings, first_ms, last_ms, size = row[:6]
-    return Summary(seq, at_ms, readings, first_ms, last_ms, size, int.from_bytes(zlib.decompress(row[6]), "little"))
+    try:
+        devices = int.from_bytes(zlib.decompress(row[6]), "little")
+    except (zlib.error, TypeError):
+        # Damaged: its readings may be sound all the same, of any device and time. Whoever asks looks into it.
+        return Summary(seq, at_ms or 0, readings or 0, 0, 1 << 62, size or 0, EVERY_DEVICE)
+    return Summary(seq, at_ms, readings, first_ms, last_ms, size, devices)
+
+
+def _lengthen(path: Path) -> None:
+    """Give a file that was cut short its length back, in zeros: SQLite reads none that lacks pages."""
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        header = file.read(32)
+        pages, page_size = int.from_bytes(header[28:32], "big"), int.from_bytes(header[16:18], "big")
+        if pages * page_size > path.stat().st_size:
+            file.truncate(pages * page_size)  # a hole: it takes no room
 
 
 def _until_error(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

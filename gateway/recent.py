@@ -15,6 +15,9 @@ from gateway.readings import Reading
 
 _BITS = 8192
 
+EVERY_DEVICE = (1 << _BITS) - 1
+"""The bits of a row that may hold any device."""
+
 
 class Summary(NamedTuple):
     """A row of the journal without its readings. `devices`: see device_bits."""
