@@ -123,7 +123,7 @@ def _encoded_values(values: Sequence[Value]) -> tuple[tuple[int, int], list[byte
     kinds = set(map(type, values))
     if kinds == {bool}:
         return (_BOOLEAN, 0), [np.packbits(np.array(values, dtype=np.bool_)).tobytes()]
-    if kinds == {int}:
+    if kinds == {int} and max(values) < 1 << 63:  # type: ignore[operator, type-var]
         return (_WHOLE, 0), _differences(np.array(values, dtype=np.int64))
     if kinds == {float} or (kinds == {int, float} and all(abs(v) <= _EXACT for v in values if type(v) is int)):
         numbers = np.array(values, dtype=np.float64)
