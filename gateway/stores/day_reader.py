@@ -28,8 +28,9 @@ class DayReader:
 
     def __init__(self, path: Path, damaged: Callable[[str, str], None] = lambda series, problem: None) -> None:
         """`damaged` is told of chunks that cannot be read: the series ("device metric") and what is wrong."""
-        # not mode=ro: a reader of a WAL file may have to make its shared memory
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        # not mode=ro: a reader of a WAL file may have to make its shared memory; but never the file itself
+        where = f"{path.absolute().as_uri()}?mode=rw"
+        self._connection = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA query_only = ON")
         self._connection.execute("PRAGMA busy_timeout = 5000")
         self._damaged = damaged

@@ -156,9 +156,12 @@ class DayWriter:
         return found
 
     def give_back(self, pages: int = 1000) -> bool:
-        """Give pages that are free back to the file system; whether there are more."""
+        """Give pages that are free back to the file system, the log at last; whether there are more."""
         self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-        return bool(self._one("PRAGMA freelist_count"))
+        if self._one("PRAGMA freelist_count"):
+            return True
+        self._one("PRAGMA wal_checkpoint(TRUNCATE)")
+        return False
 
     def fold_log(self) -> None:
         """Bring the log into the file and give its space back, unless somebody reads: then another time."""

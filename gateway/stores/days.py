@@ -3,6 +3,7 @@
 All of it belongs to the one thread that writes, but for `kept_since_ms`, `kept` and `path`, which others ask too.
 """
 
+import itertools
 import logging
 import re
 import sqlite3
@@ -26,8 +27,10 @@ OPEN_WRITERS = 4  # today, yesterday's stragglers, tomorrow's fast clocks, one t
 SLICE_S = 0.02  # of sealing between two writes
 SLICE_SERIES = 8  # sealed in one transaction: as many milliseconds
 BEHIND_SERIES = 2_000  # that are ripe: then slices are ten times as long, or answers would have ever more to read
+LIMIT_CHECK_S = 1.0  # some 10 MB at full speed; a look at 400 files costs 2 ms
 GRACE_MS = 3_600_000  # a day is sealed whole so long after its end: stragglers have come by then
 _FILE_NAME = re.compile(r"\d{4}-\d\d-\d\d\.db")
+_ASIDE_NAME = re.compile(r"\d{4}-\d\d-\d\d\.db\.damaged-\d+")
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -63,7 +66,9 @@ class Days:
         self._synchronous = synchronous
         self._limit_bytes = limit_bytes
         self._over_limit = ""
+        self._looked_at_limit = 0.0
         self._generations: dict[int, int] = {}  # of each day's file; replaced, never changed: readers look at it
+        self._files = itertools.count(1)  # a file deleted and made again is another one: readers may have the old open
         self._writers: OrderedDict[int, DayWriter] = OrderedDict()
         self._whole: set[int] = set()  # days that are over and sealed whole, as far as is known
         self._swept_on = -1
@@ -83,12 +88,16 @@ class Days:
         oldest = self._retention.oldest_day(device_id)
         return [day for day in days if day >= oldest]
 
-    def generation(self, day: int) -> int:
-        """Another number when the day has got another file."""
-        return self._generations.get(day, 0)
+    def generation(self, day: int) -> int | None:
+        """Another number when the day has got another file; None while it has none."""
+        return self._generations.get(day)
 
     def path(self, day: int) -> Path:
         return self._directory / f"{date.fromordinal(day + _EPOCH).isoformat()}.db"
+
+    def asides(self) -> list[str]:
+        """Names of damaged files that were set aside."""
+        return sorted(path.name for path in self._directory.iterdir() if _ASIDE_NAME.fullmatch(path.name))
 
     # -- the writing thread's
 
@@ -100,8 +109,8 @@ class Days:
             self._lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             raise StoreUnavailable(f"{self._directory} is in use by another process") from error
-        names = (path.stem for path in self._directory.iterdir() if _FILE_NAME.fullmatch(path.name))
-        self._generations = {date.fromisoformat(name).toordinal() - _EPOCH: 0 for name in names}
+        days = (_day_of(path) for path in self._directory.iterdir())
+        self._generations = {day: 0 for day in days if day is not None}
         for day in sorted(self._generations):
             try:
                 if upgrade(self.path(day)):
@@ -122,6 +131,8 @@ class Days:
     def write(self, frames: Sequence[Frame]) -> None:
         """One commit a day touched (mostly one)."""
         self.sweep()
+        if self._limit_bytes is not None and time.monotonic() - self._looked_at_limit > LIMIT_CHECK_S:
+            self.keep_within_limit()
         if self._over_limit:
             raise StoreUnavailable(self._over_limit)
         for day, groups in sorted(self._grouped(frames).items()):
@@ -189,6 +200,7 @@ class Days:
         limit = self._limit_bytes
         if limit is None:
             return
+        self._looked_at_limit = time.monotonic()
         today = self._retention.now_ms() // DAY_MS
         sizes = {day: self.size(day) for day in sorted(self._generations)}
         for day in [day for day in sizes if day < today]:
@@ -203,6 +215,10 @@ class Days:
         if sum(sizes.values()) > limit:
             self._over_limit = f"today's readings alone are over the limit of {limit // 2**20} MiB: see store.limit_mib"
 
+    def seal_today(self) -> bool:
+        """Where today's readings alone are over the limit: seal a slice of them; whether there is more to do."""
+        return bool(self._over_limit) and self.seal_whole(self._retention.now_ms() // DAY_MS)
+
     def size(self, day: int) -> int:
         """In bytes, the log with it."""
         return sum(mark_of(path)[0] for path in self.pieces(day))
@@ -212,9 +228,9 @@ class Days:
         path = self.path(day)
         return [path, path.with_name(path.name + "-wal")]
 
-    def set_aside(self, day: int, generation: int, reason: str) -> None:
+    def set_aside(self, day: int, generation: int | None, reason: str) -> None:
         """Give a damaged file another name and the day an empty one; unless that was done since `generation`."""
-        if self._generations.get(day, generation) != generation:
+        if self._generations.get(day) != generation:
             return  # somebody else met the damage first
         self._forget_writer(day)
         path = self.path(day)
@@ -223,7 +239,7 @@ class Days:
             piece = path.with_name(path.name + suffix)
             if piece.exists():
                 piece.rename(aside.with_name(aside.name + suffix))
-        self._generations = {**self._generations, day: generation + 1}
+        self._generations = {**self._generations, day: next(self._files)}
         self._writer(day)  # an empty file again, so that readers find one
         logger.error(
             "%s is damaged (%s): set aside as %s, readings of that day are missing from answers. "
@@ -242,7 +258,7 @@ class Days:
             self._forget_writer(day)  # an I/O error may have left it unusable; the next try opens it again
             if not is_damage(error):
                 raise
-            self.set_aside(day, self._generations.get(day, 0), str(error))
+            self.set_aside(day, self._generations.get(day), str(error))
             return work(self._writer(day))
 
     # -- private
@@ -277,7 +293,7 @@ class Days:
                 self._writers.popitem(last=False)[1].close()
             writer = self._writers[day] = DayWriter(self.path(day), self._synchronous)
             if day not in self._generations:
-                self._generations = {**self._generations, day: 0}
+                self._generations = {**self._generations, day: next(self._files)}
         self._writers.move_to_end(day)
         return writer
 
@@ -296,6 +312,14 @@ class Days:
         path = self.path(day)
         for suffix in ("-wal", "-shm", ""):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _day_of(path: Path) -> int | None:
+    """Of a day's file its day; other files have none."""
+    try:
+        return date.fromisoformat(path.stem).toordinal() - _EPOCH if _FILE_NAME.fullmatch(path.name) else None
+    except ValueError:  # no such day
+        return None
 
 
 def is_damage(error: sqlite3.Error) -> bool:

@@ -96,6 +96,7 @@ class EmbeddedStore:
         self.damaged_chunks = 0
         """Found by queries, and left out of answers."""
         self._sealing: asyncio.Future[bool] | None = None
+        self._seal_after = 0.0
         self._housekeeping: asyncio.Task[None] | None = None
         self._write_thread: ThreadPoolExecutor | None = None
         self._read_threads: ThreadPoolExecutor | None = None
@@ -163,12 +164,17 @@ class EmbeddedStore:
         return await self._reading(self._devices)
 
     async def verify(self, progress: Progress = _nobody) -> list[Finding]:
-        """Decode and check everything; what is wrong, by file and series. Progress counts days, here and below."""
+        """Decode and check everything; what is wrong, by file and series. Progress counts days, here and below.
+
+        A file that cannot be read at all is set aside, as when a query meets it. Such files are findings until
+        somebody takes them away.
+        """
         findings: list[Finding] = []
         days = self._days.kept()
         for done, day in enumerate(days):
             progress(done, len(days))
             findings += await self._reading(self._verify, day)
+        findings += [Finding(name, "", "damaged and set aside, not in answers") for name in self._days.asides()]
         progress(len(days), len(days))
         return findings
 
@@ -203,6 +209,8 @@ class EmbeddedStore:
         while True:
             try:
                 return await self._in(self._read_threads, work, *arguments)
+            except _FileGoneError:
+                continue
             except _DamagedFileError as damaged:
                 await self._writing(self._days.set_aside, damaged.day, damaged.generation, damaged.reason)
 
@@ -216,7 +224,7 @@ class EmbeddedStore:
 
     def _seal_some(self) -> None:
         """Have a slice of sealing done after what the writer's thread has to do, and another, until nothing is ripe."""
-        if self._sealing is None and self._write_thread is not None:
+        if self._sealing is None and self._write_thread is not None and time.monotonic() >= self._seal_after:
             loop = asyncio.get_running_loop()
             self._sealing = loop.run_in_executor(self._write_thread, self._days.seal_some)
             self._sealing.add_done_callback(self._some_sealed)
@@ -227,7 +235,9 @@ class EmbeddedStore:
             return
         error = job.exception()
         if error is not None:
-            logger.warning("%s: what lies loose could not be sealed, later again: %s", self._options.directory, error)
+            self._seal_after = time.monotonic() + HOUSEKEEPING_S
+            words = "%s: what lies loose could not be sealed, again in %.0f s: %s"
+            logger.warning(words, self._options.directory, HOUSEKEEPING_S, error)
         elif job.result():
             self._seal_some()
 
@@ -237,10 +247,14 @@ class EmbeddedStore:
             try:
                 await self._writing(self._days.sweep)
                 await self._writing(self._days.keep_within_limit)
+                while await self._writing(self._days.seal_today):
+                    pass
                 for day in self._days.days_over():
                     await self._seal_whole(day)
             except StoreUnavailable as error:
                 logger.warning("the store's housekeeping failed, later again: %s", error)
+            except Exception:  # a fault of ours: what is past its retention goes all the same, later
+                logger.exception("the store's housekeeping failed, later again")
             await asyncio.sleep(HOUSEKEEPING_S)
 
     async def _seal_whole(self, day: int) -> None:
@@ -287,6 +301,8 @@ class EmbeddedStore:
         return sorted(found)
 
     def _verify(self, day: int) -> list[Finding]:
+        if self._days.generation(day) is None:
+            return []  # deleted meanwhile
         name = self._days.path(day).name
         with self._reader(day) as reader:
             return [Finding(name, series, problem) for series, problem in reader.problems()]
@@ -323,12 +339,20 @@ class EmbeddedStore:
     @contextmanager
     def _reader(self, day: int) -> Iterator[DayReader]:
         generation = self._days.generation(day)
+        if generation is None:
+            raise _FileGoneError
         try:
             yield self._readers.get(day, generation)
         except sqlite3.Error as error:
             if is_damage(error):
                 raise _DamagedFileError(day, generation, str(error)) from error
+            if self._days.generation(day) != generation:
+                raise _FileGoneError from error
             raise
+
+
+class _FileGoneError(Exception):
+    """A day was deleted, or got another file, while a query was at it."""
 
 
 class _DamagedFileError(Exception):

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from gateway.readings import Reading, Value
 from gateway.store import Aggregate, Query, StoreError, StoreRejected, StoreUnavailable
-from gateway.stores import EmbeddedOptions, EmbeddedStore
+from gateway.stores import EmbeddedOptions, EmbeddedStore, day_writer, days, embedded
 from gateway.stores.day_file import DAY_MS
 from gateway.stores.day_reader import DayReader
 from gateway.stores.day_writer import DayWriter
@@ -240,7 +240,7 @@ async def test_sums_beyond_the_range_of_floats_do_not_break_the_answer(store: Em
 
 anything = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
-    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-(2**63), 2**64 - 1),  # as JSON does
     st.booleans(),
     st.text(st.characters(exclude_categories=["Cs"])),
 )
@@ -332,6 +332,131 @@ async def test_over_the_limit_the_oldest_day_goes_first_and_says_so(
         await store.write([Reading("d", "m", NOON, 1)])
     assert len(await values(store)) == 5
     await store.close()
+
+
+async def test_a_day_that_was_dropped_may_come_back_and_holds_only_what_is_new(tmp_path: Path, clock: Clock) -> None:
+    store = EmbeddedStore(EmbeddedOptions(directory=tmp_path / "readings", limit_bytes=2**30), now_ms=clock)
+    await store.open()
+    await store.write([Reading("d", "m", NOON - 2 * DAY_MS, "old")])
+    await asyncio.gather(*(values(store) for _ in range(8)))  # every reader has it open
+    await store.write([Reading("d", "m", NOON, "today")])
+    store._days._limit_bytes = store._days.size(DAY) + 10_000
+    await store._writing(store._days.keep_within_limit)
+    assert files(tmp_path) == ["2023-11-14.db"]
+    await store.write([Reading("d", "m", NOON - 2 * DAY_MS + 1, "new")])
+    yesterday = Query(device_id="d", start_ms=NOON - 2 * DAY_MS, end_ms=NOON)
+    for answer in await asyncio.gather(*(store.query(yesterday) for _ in range(8))):
+        assert answer["m"].v == ["new"]
+    await store.close()
+
+
+async def test_the_limit_holds_while_writing_not_only_now_and_then(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(days, "LIMIT_CHECK_S", 0.0)
+    store = EmbeddedStore(EmbeddedOptions(directory=tmp_path / "readings", limit_bytes=500_000), now_ms=clock)
+    await store.open()
+    with pytest.raises(StoreUnavailable, match="today's readings alone"):
+        for n in range(30):
+            await store.write([Reading("d", "m", NOON + n, os.urandom(20_000).hex())])
+    assert 5 < len(await values(store)) < 13  # of 40 KB each, once in the log and once in the file
+    await store.close()
+
+
+async def test_over_the_limit_today_is_sealed_before_writes_wait_for_tomorrow(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(days, "LIMIT_CHECK_S", 0.0)
+    monkeypatch.setattr(embedded, "HOUSEKEEPING_S", 0.01)
+    store = EmbeddedStore(EmbeddedOptions(directory=tmp_path / "readings", limit_bytes=900_000), now_ms=clock)
+    await store.open()
+    refused = False
+    for n in range(400):
+        try:
+            await store.write([Reading(f"d{n % 7}", "m", NOON + n, "x" * 20_000)])
+        except StoreUnavailable:
+            refused = True
+            break
+    assert refused
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await store.write([Reading("d", "m", NOON, 1)])
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(0.01)
+    await store.close()
+
+
+async def test_a_query_that_meets_a_day_just_deleted_neither_fails_nor_makes_its_file(
+    store: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.write([Reading("d", "m", NOON - DAY_MS, 1), Reading("d", "m", NOON, 2)])
+    both = store._days.kept()
+    await store._writing(store._days._delete, both[0])
+    seen: list[object] = []
+
+    def kept(device_id: str | None = None) -> list[int]:
+        seen.extend([device_id] if device_id else [])  # the housekeeping asks for all
+        return both if seen == ["d"] else both[1:]
+
+    monkeypatch.setattr(store._days, "kept", kept)
+    assert await values(store) == [2]
+    assert len(seen) == 2
+    assert files(tmp_path) == ["2023-11-14.db"]
+
+
+async def test_a_full_disk_stops_the_sealing_for_a_while_and_loses_nothing(
+    store: EmbeddedStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(day_writer, "RIPE_READINGS", 10)
+    await store.write([Reading("d", "m", NOON, 0)])
+    insert = DayWriter._insert
+
+    def full(self: DayWriter, target: str, rows: Sequence[tuple[object, ...]]) -> None:
+        if target.startswith("chunk"):
+            raise sqlite3.OperationalError("database or disk is full")
+        insert(self, target, rows)
+
+    monkeypatch.setattr(DayWriter, "_insert", full)
+    for n in range(50):
+        await store.write([Reading("d", "m", NOON + n, n)])
+    with pytest.raises(StoreUnavailable, match="disk is full"):
+        await store.compact()
+    assert await values(store) == list(range(50))
+    assert caplog.text.count("could not be sealed, again in 60 s: database or disk is full") == 1
+    monkeypatch.setattr(DayWriter, "_insert", insert)
+    await store.compact()
+    assert await values(store) == list(range(50))
+    assert (await store.stats()).loose_points == 0
+    assert await store.verify() == []
+
+
+@pytest.mark.parametrize("day", [DAY, DAY - 2])  # that one is over: it may be the housekeeping that meets it first
+async def test_verify_tells_of_a_file_that_cannot_be_read(tmp_path: Path, clock: Clock, day: int) -> None:
+    store = EmbeddedStore(EmbeddedOptions(directory=tmp_path / "readings"), now_ms=clock)
+    await store.open()
+    await store.write([Reading("d", "m", day * DAY_MS + n, n) for n in range(5000)])
+    await store.close()
+    (name,) = files(tmp_path)
+    path = tmp_path / "readings" / name
+    path.write_bytes(path.read_bytes()[:4096] + os.urandom(40_000))
+    await store.open()
+    for _ in range(2):  # until it is taken away
+        (finding,) = await store.verify()
+        assert finding.file.startswith(f"{name}.damaged-")
+        assert finding.problem == "damaged and set aside, not in answers"
+    await store.close()
+
+
+async def test_files_that_only_look_like_a_day_are_left_alone(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "readings").mkdir()
+    (tmp_path / "readings" / "2023-13-99.db").write_text("not ours")
+    store = EmbeddedStore(EmbeddedOptions(directory=tmp_path / "readings"), now_ms=clock)
+    await store.open()
+    await store.write([Reading("d", "m", NOON, 1)])
+    await store.close()
+    assert (tmp_path / "readings" / "2023-13-99.db").read_text() == "not ours"
 
 
 async def test_a_damaged_chunk_costs_itself_alone_and_is_found(
