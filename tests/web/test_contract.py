@@ -27,6 +27,7 @@ IDS = {
     "sessions": "pump-7",
     "letters": "1",
     "replays": "R0",
+    "jobs": "J0",
 }
 BODIES: dict[str, Any] = {
     "set_up": {"token": "t", "username": "alice", "password": "long enough"},
