@@ -3,7 +3,8 @@
 Rows are forgotten from the oldest on, once the store has them and its queries see them. A store that is not
 available is asked again with exponential back-off and full jitter; readings that it rejects are searched out by
 halves and become dead letters, so that one poisonous reading holds nobody up. After a crash the rows still in the
-journal are written once more, which changes nothing: a point is the same point twice.
+journal are written once more, which changes nothing: a point is the same point twice. So they are when a store that
+answers before it has written to its disk was itself started anew.
 
 `step()` does one piece of work and says when the next is due; the task around it only waits.
 """
@@ -22,7 +23,7 @@ from gateway.journal import Journal
 from gateway.journal_file import JournalError
 from gateway.readings import Reading
 from gateway.recent import Recent
-from gateway.store import Store, StoreError, StoreRejected, StoreUnavailable
+from gateway.store import Buffering, Store, StoreError, StoreRejected, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ class DrainOptions:
     retry_cap_s: float = 60.0
     write_limit_s: float = 120.0
     """For one write, whatever the store's own time limit is."""
+    run_check_s: float = 5.0
+    """How often a store that buffers is asked whether it is still the one that was written to."""
     suspects: int = 1000
     stop_limit_s: float = 5.0
 
@@ -102,6 +105,9 @@ class Drain:
         self._chance = chance
         self._rejected = rejected
         self._cursor = 0  # rows up to here are in the store
+        self._forgotten = 0  # and rows up to here are no longer in the journal
+        self._run_of_store: str | None = None
+        self._run_checked_at: float | None = None
         self._written: deque[tuple[int, float]] = deque()  # (row, when it was), still kept for queries
         self.store_opened = False
         self._attempts = 0
@@ -123,7 +129,7 @@ class Drain:
 
     def start(self, after: int) -> None:
         """Begin with the row after `after`: the journal's oldest."""
-        self._cursor = after
+        self._cursor = self._forgotten = after
         self._task = asyncio.create_task(self._run(), name="gateway-drain")
 
     async def stop(self) -> None:
@@ -231,18 +237,45 @@ class Drain:
                 break
             upto = seq
             count += 1
+        if count and isinstance(self._store, Buffering):
+            if (
+                self._run_checked_at is not None
+                and (wait_s := self._run_checked_at + self._options.run_check_s - now) > 0
+            ):
+                return wait_s
+            try:
+                async with _within(self._options.write_limit_s):
+                    lives_on = await self._lives_on(self._store)
+            except StoreError:  # not while it is away: nobody knows what it will have kept
+                return 1.0
+            if not lives_on:
+                return None
         if count:
             try:
                 await self._journal.forget(upto)
             except JournalError as error:
                 logger.warning("written rows cannot be dropped from the journal yet: %s", error)
                 return 1.0
+            self._forgotten = upto
             for _ in range(count):
                 self._written.popleft()
             self._recent.forget(upto)
         if not self._written:
             return None
         return max(0.001, self._written[0][1] + self._store.visible_after_s - now)
+
+    async def _lives_on(self, store: Buffering) -> bool:
+        """Whether the store is still the one that was written to; if not, what the journal has is written again."""
+        run = await store.run()
+        self._run_checked_at = self._monotonic()
+        if run == self._run_of_store:
+            return True
+        logger.warning("the store was started anew: what it may not have kept is written again")
+        self._run_of_store = run
+        self._cursor = self._forgotten
+        self._written.clear()
+        self._batch = None
+        return False
 
     async def _erase_one(self) -> bool:
         waiting = self._journal.waiting_erasures()
@@ -260,6 +293,10 @@ class Drain:
         return True
 
     async def _write_some(self) -> None:
+        if not self._written and isinstance(self._store, Buffering):
+            async with _within(self._options.write_limit_s):
+                self._run_of_store = await self._store.run()
+            self._run_checked_at = self._monotonic()
         if self._batch is None:
             last, readings = await self._next_rows()
             self._batch = _Batch(last, self._parts(readings), len(readings))

@@ -6,7 +6,7 @@ One contract suite (tests/gateway/test_store_contract.py) holds for all of them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.readings import Reading, Value
 
@@ -91,11 +91,15 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """Not now: refused, timed out, 5xx, 429. Try the same again later (`retry_after_s` when it said so)."""
+    """Not now: refused, timed out, 5xx, 429. Try the same again later (`retry_after_s` when it said so).
 
-    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+    `status` is that of the HTTP answer, where there was one.
+    """
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None, status: int | None = None) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+        self.status = status
 
 
 class StoreRejected(StoreError):
@@ -131,3 +135,15 @@ class Store(Protocol):
         ...
 
     async def stats(self) -> StoreStats: ...
+
+
+@runtime_checkable
+class Buffering(Protocol):
+    """A store that answers a write before it is on disk. It is there `visible_after_s` later, if the server lived on.
+
+    Whoever has to be sure asks whether the server is still the one that was written to.
+    """
+
+    async def run(self) -> str | None:
+        """What tells one run of the server from the next; None where it does not say. Raises StoreUnavailable."""
+        ...

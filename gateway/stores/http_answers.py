@@ -43,14 +43,15 @@ def refusal(
     if status == 422 or (status == 400 and any(phrase in said.lower() for phrase in _BLAMES_READINGS)):
         return StoreRejected(detail)
     if status == 401:
-        return StoreUnavailable(f"{detail}. The token is missing or wrong: see store.token")
+        return StoreUnavailable(f"{detail}. The token is missing or wrong: see store.token", status=status)
     if status == 403:
-        return StoreUnavailable(f"{detail}. The token may not use {bucket!r}: see store.token")
+        return StoreUnavailable(f"{detail}. The token may not use {bucket!r}: see store.token", status=status)
     if status == 404:
-        return StoreUnavailable(f"{detail}. Is there a bucket {bucket!r}, and is store.url right?")
+        return StoreUnavailable(f"{detail}. Is there a bucket {bucket!r}, and is store.url right?", status=status)
     if 300 <= status < 400:
-        return StoreUnavailable(f"{detail}. It wants another URL ({headers.get('Location', 'unnamed')}): see store.url")
-    return StoreUnavailable(detail, retry_after_s=_retry_after_s(headers))
+        wanted = headers.get("Location", "unnamed")
+        return StoreUnavailable(f"{detail}. It wants another URL ({wanted}): see store.url", status=status)
+    return StoreUnavailable(detail, retry_after_s=_retry_after_s(headers), status=status)
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -11,6 +11,8 @@ What VictoriaMetrics does differently, whatever is done here:
   a merge in the background possibly another. Writing the same value again is harmless.
 * Numbers keep 12 to 18 significant digits, fewer where one series holds very large and very small ones.
 * A write is seen a second later, of a new series two to ten seconds later.
+* A write is answered before it is on disk (-inmemoryDataFlushInterval, 5 s): killed, the server forgets it. `run` tells
+  the drain of that, which then writes it again.
 * Text and JSON are labels (line_protocol.py), so each different text of a metric is a series of its own: fit for
   states and versions, not for free text or for a position a second.
 """
@@ -150,6 +152,19 @@ class VictoriaStore:
             await self._transport.request("GET", "/internal/force_flush")
         (selector,) = _selectors(_NAMES, device_id, ())
         await self._transport.request("POST", "/api/v1/admin/tsdb/delete_series", body={"match[]": selector})
+
+    async def run(self) -> str | None:
+        """When the server was started; None behind a proxy that keeps /metrics back."""
+        try:
+            async with aclosing(self._transport.lines("GET", "/metrics")) as lines:
+                async for line in lines:
+                    if line.startswith(b"process_start_time_seconds "):
+                        return line.decode()
+        except StoreUnavailable as error:
+            if error.status in (400, 401, 403, 404):
+                return None
+            raise
+        return None
 
     async def stats(self) -> StoreStats:
         """Its kind alone: what the server tells of its size is of everything in it."""
