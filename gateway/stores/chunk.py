@@ -54,13 +54,17 @@ class Column:
     def between(self, start_ms: int, end_ms: int) -> "Column":
         """The readings in [start_ms, end_ms)."""
         first, end = (int(place) for place in np.searchsorted(self.times, (start_ms, end_ms)))
-        if end - first == len(self.times):
+        return self.part(first, max(first, end))
+
+    def part(self, first: int, end: int) -> "Column":
+        """The readings at these places."""
+        if first == 0 and end >= len(self.times):
             return self
         numbers = None if self.numbers is None else self.numbers[first:end]
         return Column(self.times[first:end], numbers, self.whole, lambda: self.values()[first:end])
 
 
-def column_of(times: Sequence[int], values: Sequence[Value]) -> Column:
+def column_of(times: Sequence[int] | Array, values: Sequence[Value]) -> Column:
     """Readings in order of time as a column."""
     kinds = set(map(type, values))
     numbers = np.array(values, dtype=np.float64) if kinds <= _NUMBERS and values else None
@@ -93,6 +97,23 @@ def merged(older: Column, newer: Column) -> Column:
     return Column(times[order], numbers, older.whole and newer.whole, values)
 
 
+def concatenated(columns: Sequence[Column]) -> Column:
+    """Columns one behind the other in time as one; at least one."""
+    if len(columns) == 1:
+        return columns[0]
+    numbers = [column.numbers for column in columns if column.numbers is not None]
+
+    def values() -> Sequence[Value]:
+        return [value for column in columns for value in column.values()]
+
+    return Column(
+        np.concatenate([column.times for column in columns]),
+        np.concatenate(numbers) if len(numbers) == len(columns) else None,
+        all(column.whole for column in columns),
+        values,
+    )
+
+
 def encode(times: Sequence[int], values: Sequence[Value]) -> bytes:
     """At least one reading, in order of time, each time once. Values of any JSON type; integers within 64 bits."""
     head, body = _encoded_values(values)
@@ -116,6 +137,15 @@ def decode(chunk: bytes) -> Column:
         return _decoded_values(source, what, exponent, count, times)
     except (struct.error, zlib.error, ValueError, IndexError) as error:
         raise DamagedChunk(str(error)) from error
+
+
+def is_sound(chunk: bytes) -> bool:
+    """Whether it can be decoded."""
+    try:
+        decode(chunk)
+    except DamagedChunk:
+        return False
+    return True
 
 
 def _encoded_values(values: Sequence[Value]) -> tuple[tuple[int, int], list[bytes]]:
@@ -150,7 +180,7 @@ def _decoded_values(source: "_Source", what: int, exponent: int, count: int, tim
         found: list[Value] = orjson.loads(source.rest())
         if len(found) != count:
             raise DamagedChunk("values are missing")
-        return Column(times, None, False, lambda: found)
+        return column_of(times, found)
     if what == _BOOLEAN:
         flags = source.flags(count)
         return Column(times, None, False, lambda: flags.tolist())

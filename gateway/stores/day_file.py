@@ -11,6 +11,8 @@ come back as one text.
 """
 
 import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import orjson
 
@@ -36,10 +38,46 @@ Group = tuple[list[int], list[Value]]
 """Times and values of one series, in the order in which they came."""
 
 
-def select_loose(where: str) -> str:
-    """Gives one text, for `loose_columns`."""
-    return f"""SELECT '[' || group_concat('[' || sid || ',' || seq || ',' || body || ']') || ']'
+def read_loose(
+    connection: sqlite3.Connection,
+    where: str,
+    arguments: Any = (),
+    damaged: Callable[[int, int, str], None] = lambda sid, seq, problem: None,
+) -> dict[int, Column]:
+    """By series, the loose readings asked for, each time once.
+
+    `damaged` is told of blocks that cannot be read (sid, seq, what is wrong); they are left out.
+    """
+    # a BLOB: text that is not UTF-8 any more could not even be fetched
+    sql = f"""SELECT CAST('[' || group_concat('[' || sid || ',' || seq || ',' || body || ']') || ']' AS BLOB)
         FROM loose WHERE {where}"""  # noqa: S608 # constants, here and below
+    text = connection.execute(sql, arguments).fetchone()[0]
+    if text is None:
+        return {}
+    try:
+        return _columns((sid, seq, times, values) for sid, seq, times, values in orjson.loads(text))
+    except (ValueError, TypeError):
+        pass
+    sound = []
+    for sid, seq, body in connection.execute(
+        f"SELECT sid, seq, CAST(body AS BLOB) FROM loose WHERE {where}",  # noqa: S608
+        arguments,
+    ).fetchall():
+        try:
+            sound.append((sid, seq, *parsed(body)))
+        except ValueError as error:
+            damaged(sid, seq, str(error))
+    return _columns(sound)
+
+
+def parsed(body: bytes) -> Group:
+    """A loose block's times and values. Raises ValueError."""
+    times, values = orjson.loads(b"[%b]" % body)
+    if not isinstance(times, list) or not isinstance(values, list) or len(times) != len(values) or not times:
+        raise ValueError("these are not times and as many values")
+    if set(map(type, times)) != {int}:
+        raise ValueError("times that are no integers")
+    return times, values
 
 
 BODY = "'0,' || hex(body)"
@@ -54,12 +92,14 @@ def select_sealed(where: str, data: str = BODY) -> str:
 WITHIN = "first_ms < :end AND last_ms >= :start"
 
 
-def loose_columns(text: str | None) -> dict[int, Column]:
-    """By series, the loose readings of an answer, each time once."""
-    if text is None:
-        return {}
+def where_keys(keys: Iterable[tuple[int, int]]) -> str:
+    """Chunks by (sid, first_ms), some hundreds; each is searched for, where `IN (VALUES …)` reads the whole table."""
+    return " OR ".join(f"sid = {sid} AND first_ms = {first_ms}" for sid, first_ms in keys) or "0"
+
+
+def _columns(blocks: Iterable[tuple[int, int, list[int], list[Value]]]) -> dict[int, Column]:
     points: dict[int, dict[int, Value]] = {}
-    for sid, _, times, values in sorted(orjson.loads(text), key=lambda row: row[1]):  # group_concat keeps no order
+    for sid, _, times, values in sorted(blocks, key=lambda row: row[1]):  # group_concat keeps no order
         points.setdefault(sid, {}).update(zip(times, values, strict=True))
     columns = {}
     for sid, by_time in points.items():
@@ -72,9 +112,9 @@ def sealed_rows(text: str | None) -> dict[int, list[Sealed]]:
     """By series, the chunks of an answer in order of time."""
     found: dict[int, list[Sealed]] = {}
     for row in text.split(";") if text else ():
-        sid, first_ms, last_ms, _, is_rollup, data = row.split(",")
+        sid, first_ms, last_ms, readings, is_rollup, data = row.split(",")
         found.setdefault(int(sid), []).append(
-            Sealed(int(first_ms), int(last_ms), bytes.fromhex(data), is_rollup == "1")
+            Sealed(int(first_ms), int(last_ms), int(readings), bytes.fromhex(data), is_rollup == "1")
         )
     for chunks in found.values():
         chunks.sort(key=lambda one: one.first_ms)

@@ -14,20 +14,24 @@ from gateway.stores.day_file import (
     BODY,
     WITHIN,
     devices_in,
-    loose_columns,
+    parsed,
+    read_loose,
     sealed_rows,
-    select_loose,
     select_sealed,
+    where_keys,
 )
-from gateway.stores.folding import Piece, Sealed, laid_out, overlain
+from gateway.stores.folding import Piece, Sealed, laid_out, overlain, raw
 from gateway.stores.rollup import rollups
+
+_KEYS = 500  # to a statement
+_EVER_MS = 1 << 62
 
 
 class DayReader:
     """A reading connection of a day's file: sees every finished write. One thread at a time."""
 
     def __init__(self, path: Path, damaged: Callable[[str, str], None] = lambda series, problem: None) -> None:
-        """`damaged` is told of chunks that cannot be read: the series ("device metric") and what is wrong."""
+        """`damaged` is told of chunks and loose blocks that cannot be read: which, and what is wrong."""
         # not mode=ro: a reader of a WAL file may have to make its shared memory; but never the file itself
         where = f"{path.absolute().as_uri()}?mode=rw"
         self._connection = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False)
@@ -48,7 +52,9 @@ class DayReader:
                 return {}
             chosen = f"sid IN ({','.join(map(str, names))})"
             within = {"start": start_ms, "end": end_ms}
-            loose = loose_columns(self._one(select_loose(f"{chosen} AND {WITHIN}"), within))
+            loose = read_loose(
+                self._connection, f"{chosen} AND {WITHIN}", within, self._loose_damaged(device_id, names)
+            )
             data = BODY
             if rollup is not None:
                 whole = f"{rollup} IS NOT NULL AND first_ms >= :start AND last_ms < :end"
@@ -60,15 +66,14 @@ class DayReader:
                 for one in chunks
                 if one.is_rollup and overlain(one, loose.get(sid))
             ]
-            if covered:
-                keys = ",".join(f"({sid},{first_ms})" for sid, first_ms in covered)
-                whole_rows = sealed_rows(self._one(select_sealed(f"(sid, first_ms) IN (VALUES {keys})")))
+            for at in range(0, len(covered), _KEYS):
+                whole_rows = sealed_rows(self._one(select_sealed(where_keys(covered[at : at + _KEYS]))))
                 for sid, chunks in whole_rows.items():
                     bodies = {one.first_ms: one for one in chunks}
                     sealed[sid] = [bodies.get(one.first_ms, one) for one in sealed[sid]]
 
         def note(metric: str) -> Callable[[Sealed, DamagedChunk], None]:
-            return lambda one, error: self._damaged(f"{device_id} {metric} from {one.first_ms}", str(error))
+            return lambda one, error: self._damaged(f"a chunk of {device_id} {metric} from {one.first_ms}", str(error))
 
         return {
             metric: laid_out(loose.get(sid), sealed.get(sid, ()), start_ms, end_ms, note(metric))
@@ -82,22 +87,34 @@ class DayReader:
             "SELECT sid, max(last_ms) FROM {} WHERE sid IN (SELECT sid FROM series WHERE device = :device) GROUP BY sid"
         )
         found: dict[int, tuple[int, Value]] = {}
+        unsure: set[int] = set()  # the newest of these cannot be read
         with self._snapshot():
             names = self._names(device_id, ())
             rows = self._one(select_sealed(f"(sid, last_ms) IN ({newest.format('chunk')})"), {"device": device_id})
             for sid, chunks in sealed_rows(rows).items():
                 try:
                     column = decode(chunks[-1].data)
-                except DamagedChunk as error:
-                    self._damaged(f"{device_id} {names[sid]} from {chunks[-1].first_ms}", str(error))
+                except DamagedChunk:
+                    unsure.add(sid)
                     continue
                 found[sid] = (int(column.times[-1]), column.values()[-1])
-            rows = self._one(select_loose(f"(sid, last_ms) IN ({newest.format('loose')})"), {"device": device_id})
-            for sid, column in loose_columns(rows).items():
+            loose = read_loose(
+                self._connection,
+                f"(sid, last_ms) IN ({newest.format('loose')})",
+                {"device": device_id},
+                lambda sid, seq, problem: unsure.add(sid),
+            )
+            for sid, column in loose.items():
                 ts_ms = int(column.times[-1])
                 if sid not in found or ts_ms >= found[sid][0]:
                     found[sid] = (ts_ms, column.values()[-1])
-        return {names[sid]: point for sid, point in found.items()}
+        latest = {names[sid]: point for sid, point in found.items()}
+        for metric in sorted(names[sid] for sid in unsure):
+            latest.pop(metric, None)
+            series = raw(self.pieces(device_id, (metric,), 0, _EVER_MS).get(metric, ()), 1)
+            if series.t:
+                latest[metric] = (series.t[0], series.v[0])
+        return latest
 
     def counts(self) -> tuple[int, int]:
         """(loose readings, sealed readings); of a point written twice both count until they are sealed."""
@@ -142,15 +159,18 @@ class DayReader:
                 yield f"the chunk from {first} overlaps the one before it"
             last_ms = last
         for first, last, readings, body in self._connection.execute(
-            "SELECT first_ms, last_ms, readings, body FROM loose WHERE sid = ?", (sid,)
+            "SELECT first_ms, last_ms, readings, CAST(body AS BLOB) FROM loose WHERE sid = ?", (sid,)
         ).fetchall():
             try:
-                times, values = orjson.loads(f"[{body}]")
-            except (orjson.JSONDecodeError, ValueError) as error:
+                times, values = parsed(body)
+            except ValueError as error:
                 yield f"a loose block from {first} cannot be read: {error}"
                 continue
             if (min(times), max(times), len(times), len(values)) != (first, last, readings, readings):
                 yield f"a loose block from {first} does not hold what its row says"
+
+    def _loose_damaged(self, device_id: str, names: dict[int, str]) -> Callable[[int, int, str], None]:
+        return lambda sid, seq, problem: self._damaged(f"{device_id} {names[sid]} in loose block {seq}", problem)
 
     def _names(self, device_id: str, metrics: Sequence[str]) -> dict[int, str]:
         """sid -> metric of a device's series."""

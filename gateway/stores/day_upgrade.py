@@ -7,6 +7,8 @@ import orjson
 
 from gateway.stores.day_writer import DayWriter
 
+_ROWS = 50_000  # at a time
+
 
 def upgrade(path: Path) -> bool:
     """Bring a file of schema 1 (a row a reading) to this one; whether there was anything to do.
@@ -23,15 +25,18 @@ def upgrade(path: Path) -> bool:
         old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         value = """CASE typeof(v) WHEN 'text' THEN json_quote(v) WHEN 'blob' THEN iif(v = x'01', 'true', 'false')
             ELSE quote(v) END"""
-        writer = DayWriter(fresh, "full")
+        writer = DayWriter(fresh, "normal")  # closing it brings all to the disk, and until then it counts for nothing
         try:
+            sql = f"""SELECT '[' || group_concat('[' || ts || ',' || {value} || ']') || ']'
+                FROM (SELECT ts, v FROM points WHERE sid = ? AND ts > ? ORDER BY ts LIMIT {_ROWS})"""  # noqa: S608
             for sid, device, metric in old.execute("SELECT sid, device, metric FROM series").fetchall():
-                sql = f"SELECT '[' || group_concat('[' || ts || ',' || {value} || ']') || ']' FROM points WHERE sid = ?"  # noqa: S608
-                text = old.execute(sql, (sid,)).fetchone()[0]
-                if text is not None:
+                after = -1
+                while (text := old.execute(sql, (sid, after)).fetchone()[0]) is not None:
                     times, values = zip(*sorted(orjson.loads(text), key=lambda row: row[0]), strict=True)
                     writer.write({(device, metric): (list(times), list(values))})
-            writer.seal(writer.unsealed(), whole_day=True)
+                    after = times[-1]
+                    writer.seal(list(writer.ripe))
+            writer.seal_whole()
         finally:
             writer.close()
     finally:

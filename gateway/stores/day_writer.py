@@ -1,7 +1,7 @@
 """The writing connection of a day's file: laying down what comes, sealing it, and all else that changes the file."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -11,27 +11,27 @@ import orjson
 
 from gateway.readings import Value
 from gateway.store import StoreRejected, StoreUnavailable
-from gateway.stores.chunk import Column, DamagedChunk, column_of, decode, encode, merged
+from gateway.stores.chunk import Column, DamagedChunk, concatenated, is_sound
 from gateway.stores.day_file import (
     SCHEMA,
     SCHEMA_VERSION,
     Group,
     devices_in,
-    loose_columns,
+    read_loose,
     sealed_rows,
-    select_loose,
     select_sealed,
+    where_keys,
 )
-from gateway.stores.rollup import rollups
+from gateway.stores.sealing import BEFORE, CHUNK_READINGS, WINDOW_READINGS, folded_in, joined_up, next_to_join
 
-CHUNK_READINGS = 8192
 RIPE_READINGS = 2_000
 """Loose readings of a series that are worth a chunk of their own."""
 RIPE_BLOCKS = 500
 """Loose blocks of a series that an answer may have to read: as many rows."""
 #: Rows to a statement: each size is prepared once and kept.
 _ROWS = (1000, 100, 10, 1)
-_SIDS = 500  # to a statement
+_KEYS = 500  # to a statement
+_SERIES = 8  # sealed in one transaction
 
 
 class DayWriter:
@@ -52,6 +52,9 @@ class DayWriter:
             raise
         self.ripe: dict[int, None] = {sid: None for sid, counts in self.loose.items() if _is_ripe(counts)}
         """Series to be sealed, in the order in which they became ripe."""
+        self._to_seal: list[int] | None = None  # these two of `seal_whole`, while it is under way
+        self._to_join: list[int] = []
+        self._damaged: set[tuple[int, int]] = set()  # chunks that cannot be joined: (sid, first_ms)
 
     def _prepare(self, synchronous: str) -> None:
         execute = self._connection.execute
@@ -100,53 +103,90 @@ class DayWriter:
             if row[0] not in self.ripe and _is_ripe(counts):
                 self.ripe[row[0]] = None
 
-    def seal(self, sids: Sequence[int], *, whole_day: bool = False) -> None:
-        """Make chunks of what these series have loose; with `whole_day`, of as few chunks as may be.
+    def seal(self, sids: Sequence[int]) -> None:
+        """Make chunks of what these series have loose, all or nothing: some at a time, this holds all of it.
 
-        All or nothing. A chunk that cannot be read stays as it is, and what lies over it stays loose.
+        A damaged block or chunk stays as it is, and what lies over such a chunk stays loose.
         """
-        for at in range(0, len(sids), _SIDS):
-            self._seal(sids[at : at + _SIDS], whole_day=whole_day)
-
-    def _seal(self, sids: Sequence[int], *, whole_day: bool) -> None:
+        damaged: list[tuple[int, int]] = []
         chosen = f"sid IN ({','.join(map(str, sids))})"
-        found = loose_columns(self._one(select_loose(chosen)))
-        if whole_day:
-            sealed = sealed_rows(self._one(select_sealed(chosen)))
-        else:
-            ranges = " OR ".join(
-                f"(sid = {sid} AND first_ms <= {column.times[-1]} AND last_ms >= {column.times[0]})"
-                for sid, column in found.items()
-            )
-            sealed = sealed_rows(self._one(select_sealed(ranges or "0")))
+        found = read_loose(self._connection, chosen, damaged=lambda sid, seq, _: damaged.append((sid, seq)))
+        seq = self._seq + 1
         gone: list[tuple[int, int]] = []
         rows: list[tuple[Any, ...]] = []
-        done: list[int] = []
-        for sid in sids:
-            column = found.get(sid)
-            try:
-                for one in sealed.get(sid, ()):
-                    older = decode(one.data)
-                    column = older if column is None else merged(older, column)
-            except DamagedChunk:
-                continue
-            done.append(sid)
-            if column is None:
-                continue
-            gone += [(sid, one.first_ms) for one in sealed.get(sid, ())]
-            rows += _chunks(sid, column)
-        if not done:
-            return
+        left: list[tuple[Any, ...]] = []
+        sealed = sealed_rows(self._one(select_sealed(" OR ".join(map(_around, found, found.values())) or "0")))
+        for sid, column in found.items():
+            change = folded_in(column, sealed.get(sid, ()))
+            gone += [(sid, first_ms) for first_ms in change.gone]
+            rows += [(sid, *row) for row in change.rows]
+            if change.left:
+                rest = concatenated(change.left)
+                times = rest.times.tolist()
+                left.append((sid, times[0], seq, times[-1], len(times), _body(times, list(rest.values()))))
+        kept = "".join(f" AND NOT (sid = {sid} AND seq = {number})" for sid, number in damaged)
         with self._transaction():
-            self._connection.execute(f"DELETE FROM loose WHERE sid IN ({','.join(map(str, done))})")  # noqa: S608
-            for at in range(0, len(gone), _SIDS):
-                pairs = ",".join(f"({sid},{first_ms})" for sid, first_ms in gone[at : at + _SIDS])
-                self._connection.execute(f"DELETE FROM chunk WHERE (sid, first_ms) IN (VALUES {pairs})")  # noqa: S608
-            self._insert("chunk(sid, first_ms, last_ms, readings, hours, minutes, body)", rows)
-        for sid in sids:  # those that could not be sealed are not tried for ever
+            self._connection.execute(f"DELETE FROM loose WHERE {chosen}{kept}")  # noqa: S608
+            self._replace(gone, rows)
+            self._insert("loose(sid, first_ms, seq, last_ms, readings, body)", left)
+        self._seq = seq
+        for sid in sids:
             self.ripe.pop(sid, None)
-        for sid in done:
             self.loose.pop(sid, None)
+
+    def seal_whole(self, enough: Callable[[], bool] = lambda: False) -> bool:
+        """Seal all that lies loose, and join chunks to as few as may be; whether there is more to do, once `enough`."""
+        if self._to_seal is None:
+            self._to_seal = self.unsealed()
+        while self._to_seal or self._to_join:
+            if not self._to_join:
+                self._to_join = self._to_seal[-_SERIES:]
+                self.seal(self._to_join)
+                del self._to_seal[-_SERIES:]
+            else:
+                self._to_join = self._join(self._to_join)
+            if enough():
+                return True
+        self._to_seal = None
+        return False
+
+    def _join(self, sids: Sequence[int]) -> list[int]:
+        """Join runs of these series' chunks, a window's worth in all; the series that may have more."""
+        sql = f"""SELECT json_group_array(json_array(sid, first_ms, readings)) FROM chunk
+            WHERE sid IN ({",".join(map(str, sids))})"""  # noqa: S608
+        chunks: dict[int, list[tuple[int, int]]] = {}
+        for sid, first_ms, readings in sorted(orjson.loads(self._one(sql))):
+            chunks.setdefault(sid, []).append((first_ms, readings))
+        again: list[int] = []
+        ranges: list[str] = []
+        room = WINDOW_READINGS
+        for sid, some in chunks.items():
+            run = next_to_join(some, frozenset(first_ms for other, first_ms in self._damaged if other == sid))
+            if not run:
+                continue
+            again.append(sid)
+            if room > 0:
+                ranges.append(f"sid = {sid} AND first_ms BETWEEN {run[0]} AND {run[-1]}")
+                room -= sum(map(dict(some).__getitem__, run))
+        gone: list[tuple[int, int]] = []
+        rows: list[tuple[Any, ...]] = []
+        for sid, sealed in sealed_rows(self._one(select_sealed(" OR ".join(ranges) or "0"))).items():
+            try:
+                change = joined_up(sealed)
+            except DamagedChunk:
+                self._damaged.update((sid, one.first_ms) for one in sealed if not is_sound(one.data))
+                continue
+            gone += [(sid, first_ms) for first_ms in change.gone]
+            rows += [(sid, *row) for row in change.rows]
+        if rows:
+            with self._transaction():
+                self._replace(gone, rows)
+        return again
+
+    def _replace(self, gone: Sequence[tuple[int, int]], rows: Sequence[tuple[Any, ...]]) -> None:
+        for at in range(0, len(gone), _KEYS):
+            self._connection.execute(f"DELETE FROM chunk WHERE {where_keys(gone[at : at + _KEYS])}")  # noqa: S608
+        self._insert("chunk(sid, first_ms, last_ms, readings, hours, minutes, body)", rows)
 
     def unsealed(self) -> list[int]:
         """Series that sealing the whole day would change: with loose readings, or in more chunks than they need."""
@@ -156,12 +196,9 @@ class DayWriter:
         return found
 
     def give_back(self, pages: int = 1000) -> bool:
-        """Give pages that are free back to the file system, the log at last; whether there are more."""
+        """Give pages that are free back to the file system; whether there are more."""
         self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-        if self._one("PRAGMA freelist_count"):
-            return True
-        self._one("PRAGMA wal_checkpoint(TRUNCATE)")
-        return False
+        return bool(self._one("PRAGMA freelist_count"))
 
     def fold_log(self) -> None:
         """Bring the log into the file and give its space back, unless somebody reads: then another time."""
@@ -227,6 +264,13 @@ def _is_ripe(counts: Sequence[int]) -> bool:
     return counts[0] >= RIPE_BLOCKS or counts[1] >= RIPE_READINGS
 
 
+def _around(sid: int, loose: Column) -> str:
+    """The chunks that `folded_in` wants to see."""
+    before = f"""SELECT first_ms FROM chunk WHERE sid = {sid} AND first_ms <= {loose.times[0]}
+        ORDER BY first_ms DESC LIMIT 1 OFFSET {BEFORE}"""  # noqa: S608
+    return f"sid = {sid} AND first_ms <= {loose.times[-1]} AND first_ms >= coalesce(({before}), 0)"
+
+
 def _body(times: list[int], values: list[Value]) -> str:
     """Raises StoreRejected for what JSON cannot hold."""
     try:
@@ -236,18 +280,6 @@ def _body(times: list[int], values: list[Value]) -> str:
     if b"null" in text and None in orjson.loads(text)[1]:
         raise StoreRejected("a number that is not finite")
     return text[1:-1].decode()
-
-
-def _chunks(sid: int, column: Column) -> Iterator[tuple[Any, ...]]:
-    """Rows of `chunk`."""
-    times, values = column.times.tolist(), column.values()
-    # of about one size, none larger than CHUNK_READINGS
-    pieces = -(-len(times) // CHUNK_READINGS)
-    size = -(-len(times) // pieces)
-    for at in range(0, len(times), size):
-        some, of_them = times[at : at + size], values[at : at + size]
-        hours, minutes = rollups(column_of(some, of_them))
-        yield sid, some[0], some[-1], len(some), hours, minutes, encode(some, of_them)
 
 
 @lru_cache(maxsize=32)

@@ -357,14 +357,14 @@ def _by_day(frames: Sequence[Frame]) -> "list[tuple[int, Frame]]":
 def _seal_whole(writer: DayWriter) -> bool:
     """A slice of sealing a whole day; whether there is more."""
     until = time.monotonic() + SLICE_S
-    sids = writer.unsealed()
-    while sids:
-        if time.monotonic() > until:
-            return True
-        writer.seal(sids[:SLICE_SERIES], whole_day=True)
-        del sids[:SLICE_SERIES]
+
+    def enough() -> bool:
+        return time.monotonic() > until
+
+    if writer.seal_whole(enough):
+        return True
     while writer.give_back():
-        if time.monotonic() > until:
+        if enough():
             return True
     writer.fold_log()
     return False

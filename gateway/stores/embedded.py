@@ -43,6 +43,7 @@ READER_THREADS = 2
 OPEN_READERS = 32  # a thread: a month of days; each holds three to four file descriptors
 STATS_AGE_S = 30.0
 HOUSEKEEPING_S = 60.0
+DAMAGE_TOLD = 1_000  # each once; beyond it nothing new is learned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +94,13 @@ class EmbeddedStore:
             synchronous=options.synchronous,
             limit_bytes=options.limit_bytes,
         )
-        self.damaged_chunks = 0
-        """Found by queries, and left out of answers."""
+        self._damage: set[tuple[int, str]] = set()
         self._sealing: asyncio.Future[bool] | None = None
         self._seal_after = 0.0
         self._housekeeping: asyncio.Task[None] | None = None
         self._write_thread: ThreadPoolExecutor | None = None
         self._read_threads: ThreadPoolExecutor | None = None
-        self._readers = _Readers(self._days.path, self._chunk_damaged)
+        self._readers = _Readers(self._days.path, self._damage_found)
         self._counts: dict[int, tuple[object, tuple[int, int]]] = {}
         self._stats: tuple[float, StoreStats] | None = None
 
@@ -112,6 +112,11 @@ class EmbeddedStore:
     def kept_since_ms(self, device_id: str) -> int:
         """The first moment of which a device's readings are kept; what is older is forgotten when it is written."""
         return self._days.kept_since_ms(device_id)
+
+    @property
+    def damaged_chunks(self) -> int:
+        """Chunks and loose blocks that queries could not read, and left out of answers: so many different ones."""
+        return len(self._damage)
 
     async def open(self) -> None:
         """Take the directory. Raises StoreUnavailable when another process has it or it cannot be made."""
@@ -331,10 +336,12 @@ class EmbeddedStore:
             damaged_chunks=self.damaged_chunks,
         )
 
-    def _chunk_damaged(self, day: int, series: str, problem: str) -> None:
-        self.damaged_chunks += 1
-        words = "%s: a chunk of %s cannot be read and is missing from answers (%s); `mooring store verify` finds all"
-        logger.error(words, self._days.path(day).name, series, problem)
+    def _damage_found(self, day: int, what: str, problem: str) -> None:
+        if (day, what) in self._damage or len(self._damage) >= DAMAGE_TOLD:
+            return
+        self._damage.add((day, what))
+        words = "%s: %s cannot be read and is missing from answers (%s); `mooring store verify` finds all"
+        logger.error(words, self._days.path(day).name, what, problem)
 
     @contextmanager
     def _reader(self, day: int) -> Iterator[DayReader]:

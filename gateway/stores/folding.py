@@ -24,6 +24,7 @@ class Sealed:
 
     first_ms: int
     last_ms: int
+    readings: int
     data: bytes
     is_rollup: bool
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from gateway.readings import Reading, Value
 from gateway.store import Aggregate, Query, StoreError, StoreRejected, StoreUnavailable
 from gateway.stores import EmbeddedOptions, EmbeddedStore, day_writer, days, embedded
+from gateway.stores.chunk import encode
 from gateway.stores.day_file import DAY_MS
 from gateway.stores.day_reader import DayReader
 from gateway.stores.day_writer import DayWriter
@@ -258,7 +259,7 @@ def test_every_value_comes_back_the_same_and_of_the_same_type(written: list[Valu
             read = raw(reader.pieces("d", ("m",), 0, 10**6)["m"], 100)
             assert list(map(repr, read.v)) == list(map(repr, written))  # 1 is not 1.0, -0.0 is not 0.0
             assert reader.latest("d")["m"] == (len(written) - 1, written[-1])
-            writer.seal(writer.unsealed())
+            writer.seal_whole()
             assert writer.loose == {}
         reader.close()
         writer.close()
@@ -481,6 +482,63 @@ async def test_a_damaged_chunk_costs_itself_alone_and_is_found(
     await store.compact()  # neither fails nor loses what lies over it
     assert await values(store) == [-4, -100]
     await store.close()
+
+
+@pytest.mark.parametrize("body", [b"[1,2],[", b"[17\xff\xfe],[1]", b"", b"[1],[1,2]", b'["a"],[1]', b"1,2"])
+async def test_a_damaged_loose_block_costs_itself_alone_and_is_found(
+    store: EmbeddedStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    for n in range(5):
+        await store.write([Reading(device, "m", NOON + n, n) for device in "de"])
+    name = files(tmp_path)[0]
+    with sqlite3.connect(tmp_path / "readings" / name) as database:
+        database.execute("UPDATE loose SET body = CAST(? AS TEXT) WHERE sid = 1 AND seq = 5", (body,))
+    database.close()
+    for _ in range(3):
+        assert await values(store) == [0, 1, 2, 3]
+    assert (await store.latest("d"))["m"] == (NOON + 3, 3)
+    assert (await store.latest("e"))["m"] == (NOON + 4, 4)
+    assert caplog.text.count("d m in loose block 5 cannot be read") == 1
+    assert store.damaged_chunks == 1
+    (finding,) = await store.verify()
+    assert (finding.file, finding.series) == (name, "d m")
+    await store.compact()
+    assert (await values(store), await values(store, "e")) == ([0, 1, 2, 3], [0, 1, 2, 3, 4])
+    assert len(await store.verify()) == 1
+    await store.write([Reading("d", "m", NOON + 9, 9)])
+    await store.compact()
+    assert await values(store) == [0, 1, 2, 3, 9]
+    await store.close()
+
+
+async def test_when_the_newest_chunk_is_damaged_the_latest_is_of_the_one_before(
+    store: EmbeddedStore, tmp_path: Path
+) -> None:
+    await store.write([Reading("d", "m", NOON + n, n) for n in range(10_000)])
+    await store.compact()
+    with sqlite3.connect(tmp_path / "readings" / files(tmp_path)[0]) as database:
+        database.execute("UPDATE chunk SET body = x'01' WHERE first_ms > ?", (NOON,))
+    database.close()
+    assert (await store.latest("d"))["m"] == (NOON + 4999, 4999)
+
+
+async def test_a_day_of_very_many_chunks_is_sealed_in_slices(store: EmbeddedStore) -> None:
+    await store.write([Reading("d", "m", NOON, 0.5)])
+    writer = store._days._writers[DAY]
+    chunks = []
+    for n in range(1500):
+        times = list(range(NOON + 1000 * n + 1, NOON + 1000 * n + 101))
+        chunks.append((1, times[0], times[-1], 100, None, None, encode(times, [n / 10 for n in range(100)])))
+    await store._writing(writer._insert, "chunk(sid, first_ms, last_ms, readings, hours, minutes, body)", chunks)
+    steps = 0
+    while await store._writing(writer.seal_whole, lambda: True):
+        steps += 1
+    assert steps > 4
+    assert await store._writing(writer._one, "SELECT count(*) FROM chunk") == 19
+    assert len(await values(store)) == 10_000
+    counted = Query(device_id="d", start_ms=NOON, end_ms=NOON + DAY_MS // 2, buckets=1, aggregate=Aggregate.COUNT)
+    assert (await store.query(counted))["m"].v == [150_001]
+    assert await store.verify() == []
 
 
 async def test_a_backup_is_whole_while_writing_goes_on(store: EmbeddedStore, tmp_path: Path, clock: Clock) -> None:

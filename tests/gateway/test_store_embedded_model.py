@@ -9,7 +9,7 @@ import pytest
 
 from gateway.readings import Reading, Value
 from gateway.store import Aggregate, Query, Series
-from gateway.stores import EmbeddedOptions, EmbeddedStore, day_writer
+from gateway.stores import EmbeddedOptions, EmbeddedStore, day_writer, sealing
 from gateway.stores.chunk import DamagedChunk, decode, encode
 from gateway.stores.day_file import DAY_MS
 from gateway.stores.folding import rollup_for
@@ -25,6 +25,9 @@ KINDS = ("n", "f", "ok", "door", "mixed")
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(day_writer, "CHUNK_READINGS", 400)
+    monkeypatch.setattr(sealing, "CHUNK_READINGS", 400)
+    monkeypatch.setattr(sealing, "WINDOW_READINGS", 1200)
+    monkeypatch.setattr(sealing, "SMALL_READINGS", 300)
     monkeypatch.setattr(day_writer, "RIPE_READINGS", 300)
     monkeypatch.setattr(day_writer, "RIPE_BLOCKS", 12)
 
