@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -49,7 +49,8 @@ async def demo(directory: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def browser_page(**context: object) -> AsyncIterator[Page]:
+async def browser_page(*, refused: Sequence[str] = (), **context: object) -> AsyncIterator[Page]:
+    """A page without an error in its console, but for requests to addresses that end in one of `refused`."""
     binary = find_binary("chromium-headless-shell", package="chromium-headless-shell")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
@@ -59,7 +60,7 @@ async def browser_page(**context: object) -> AsyncIterator[Page]:
 
         def heard(message: ConsoleMessage) -> None:
             # On a first visit there is no login to renew: the 401 that says so is the one expected error.
-            if message.type == "error" and not message.location["url"].endswith("/auth/refresh"):
+            if message.type == "error" and not message.location["url"].endswith(("/auth/refresh", *refused)):
                 problems.append(message.text)
 
         page.on("console", heard)

@@ -16,6 +16,9 @@ const Firmware = lazy(() => import("./screens/firmware"));
 const Campaigns = lazy(() => import("./screens/campaigns"));
 const NewCampaign = lazy(() => import("./screens/new-campaign/new-campaign"));
 const Campaign = lazy(() => import("./screens/campaign"));
+const Profiles = lazy(() => import("./screens/profiles"));
+const Profile = lazy(() => import("./screens/profile/profile"));
+const NewProfile = lazy(() => import("./screens/profile/new-profile"));
 const Broker = lazy(() => import("./screens/broker/broker"));
 const Audit = lazy(() => import("./screens/audit"));
 const DeadLetters = lazy(() => import("./screens/dead-letters"));
@@ -61,6 +64,9 @@ export function App() {
             <Route path="/campaigns" element={<Campaigns />} />
             <Route path="/campaigns/new" element={<NewCampaign />} />
             <Route path="/campaigns/:id" element={<Campaign />} />
+            <Route path="/profiles" element={<Profiles />} />
+            <Route path="/new-profile" element={<NewProfile />} />
+            <Route path="/profiles/:name" element={<Profile />} />
             <Route path="/broker" element={<Broker />} />
             <Route path="/audit" element={<Audit />} />
             <Route path="/dead-letters" element={<DeadLetters />} />

@@ -4,7 +4,18 @@ import createClient from "openapi-fetch";
 import type { paths } from "./schema";
 import { Problem, problemFrom, unreachable } from "./problem";
 import { accessToken, refresh } from "./session";
-import type { Artifact, DeviceStatus, Json, JsonObject, JobStatus, Role, Series, Timeouts } from "./shapes";
+import type {
+  Artifact,
+  DeviceStatus,
+  Json,
+  JsonObject,
+  JobStatus,
+  PayloadTest,
+  ProfileBody,
+  Role,
+  Series,
+  Timeouts,
+} from "./shapes";
 
 async function authorised(request: Request): Promise<Response> {
   const again = request.clone();
@@ -74,7 +85,7 @@ export const createDevice = (device: { id: string; name?: string; tags?: string[
   body(client.POST("/api/v1/devices", { body: device }));
 export const updateDevice = (
   id: string,
-  change: { name?: string; tags?: string[]; attributes?: JsonObject; disabled?: boolean },
+  change: { name?: string; profile?: string; tags?: string[]; attributes?: JsonObject; disabled?: boolean },
 ) => body(client.PATCH("/api/v1/devices/{id}", { params: { path: { id } }, body: change }));
 export const deleteDevice = (id: string) => done(client.DELETE("/api/v1/devices/{id}", { params: { path: { id } } }));
 
@@ -116,6 +127,24 @@ export const addCredential = (id: string) =>
   body(client.POST("/api/v1/devices/{id}/credentials", { params: { path: { id } } }));
 export const revokeCredential = (id: string, credential: string) =>
   done(client.DELETE("/api/v1/devices/{id}/credentials/{credential}", { params: { path: { id, credential } } }));
+
+export const listProfiles = (page: Paging = {}) =>
+  body(client.GET("/api/v1/profiles", { params: { query: given(page) } }));
+export const getProfile = (name: string) => body(client.GET("/api/v1/profiles/{name}", { params: { path: { name } } }));
+export const createProfile = (name: string, profile: ProfileBody) =>
+  body(client.POST("/api/v1/profiles", { body: { ...profile, name } }));
+/** Replace the whole profile; 412 when it is no longer at `version`. */
+export const replaceProfile = (name: string, profile: ProfileBody, version: number) =>
+  body(
+    client.PUT("/api/v1/profiles/{name}", {
+      params: { path: { name }, header: { "If-Match": `"v${version}"` } },
+      body: profile,
+    }),
+  );
+export const deleteProfile = (name: string) =>
+  done(client.DELETE("/api/v1/profiles/{name}", { params: { path: { name }, query: { force: true } } }));
+/** What a draft makes of a payload; nothing is stored. */
+export const testProfile = (test: PayloadTest) => body(client.POST("/api/v1/profiles:test", { body: test }));
 
 export const listArtifacts = (page: Paging = {}) =>
   body(client.GET("/api/v1/artifacts", { params: { query: given(page) } }));

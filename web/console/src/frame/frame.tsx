@@ -25,6 +25,7 @@ import { openSearch, Search } from "./search";
 const places = [
   ["/", "Overview", "overview"],
   ["/devices", "Devices", "devices"],
+  ["/profiles", "Profiles", "profiles"],
   ["/firmware", "Firmware", "firmware"],
   ["/campaigns", "Updates", "campaigns"],
   ["/broker", "Broker", "broker"],
@@ -39,7 +40,7 @@ const keys: [string, string][] = [
   ["j  k", "Next and previous row"],
   ["Enter", "Open the row"],
   ["Esc", "Close a dialog, leave a field"],
-  ["g then o d f u", "Go to Overview, Devices, Firmware, Updates"],
+  ["g then o d p f u", "Go to Overview, Devices, Profiles, Firmware, Updates"],
   ["?", "This list"],
 ];
 
@@ -173,6 +174,7 @@ function Theme() {
 const goes: Record<string, string> = {
   o: "/",
   d: "/devices",
+  p: "/profiles",
   f: "/firmware",
   u: "/campaigns",
   b: "/broker",

@@ -28,6 +28,7 @@ export function Search() {
     { id: "overview", label: "Overview", onClick: go("/") },
     { id: "devices", label: "Devices", onClick: go("/devices") },
     { id: "offline", label: "Devices that are offline", onClick: go("/devices?status=offline") },
+    { id: "profiles", label: "Profiles", onClick: go("/profiles") },
     { id: "firmware", label: "Firmware", onClick: go("/firmware") },
     { id: "campaigns", label: "Updates", onClick: go("/campaigns") },
     { id: "broker", label: "Broker sessions", onClick: go("/broker") },

@@ -43,7 +43,7 @@ export function Actions({ device }: { device: Device }) {
         </Menu.Target>
         <Menu.Dropdown>
           <Menu.Item onClick={() => setDialog("edit")} data-testid="device-edit">
-            Edit name and tags
+            Edit name, profile, tags
           </Menu.Item>
           <Menu.Item onClick={() => setDialog("kick")} disabled={status !== "online"} data-testid="device-kick">
             Drop the connection

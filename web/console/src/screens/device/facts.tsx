@@ -8,7 +8,7 @@ import { clip } from "../../text/clip";
 import { duration } from "../../text/time";
 
 export function Facts({ device }: { device: Device }) {
-  const { firmware, target_firmware: target, link, address, tags, clock_skew_ms: skew = null } = device;
+  const { firmware, target_firmware: target, link, address, profile, tags, clock_skew_ms: skew = null } = device;
   return (
     <div style={{ display: "flex", flexWrap: "wrap", gap: "4px 28px", fontSize: "0.8125rem" }}>
       <Fact name="Last seen">
@@ -36,6 +36,13 @@ export function Facts({ device }: { device: Device }) {
       <Fact name="Link">
         {link ? `${clip(link, 24)}${address ? ` from ${clip(address, 48)}` : ""}` : <span className="dim">–</span>}
       </Fact>
+      {profile && (
+        <Fact name="Profile">
+          <Link className="plain mono" to={`/profiles/${encodeURIComponent(profile)}`} data-testid="device-profile">
+            {clip(profile, 40)}
+          </Link>
+        </Fact>
+      )}
       {tags.length > 0 && (
         <Fact name="Tags">
           {tags.slice(0, 12).map((tag, i) => (
