@@ -269,11 +269,14 @@ def test_megabyte_of_filters_or_reasons_holds_nobody_up(first: int) -> None:
     """A limit of the packet's size alone lets 260,000 filters through, which took 0.3 s to read."""
     unit = {0x82: b"\0\1a\0", 0xA2: b"\0\1a"}.get(first, b"\0")
     wire = body_of(first, b"\0\1\0" + unit * (1_000_000 // len(unit)))
-    began = time.process_time()
-    with pytest.raises(MalformedPacket) as caught:
-        decode(wire, protocol=5)
-    assert caught.value.reason == 0x97
-    assert time.process_time() - began < 0.05
+    took = []
+    for _ in range(3):  # the collector may fall into one of them
+        began = time.process_time()
+        with pytest.raises(MalformedPacket) as caught:
+            decode(wire, protocol=5)
+        took.append(time.process_time() - began)
+        assert caught.value.reason == 0x97
+    assert min(took) < 0.05
     many = body_of(first, b"\0\1\0" + unit * MAX_FILTERS)
     assert decode(many, protocol=5) is not None
 

@@ -2,6 +2,7 @@
 within a second, an update walks to succeeded. Screenshots go to test-results/ for whoever looks at them.
 """
 
+import contextlib
 import os
 import re
 import time
@@ -37,7 +38,13 @@ async def test_the_demo_in_a_browser(tmp_path: Path) -> None:
 
         # All 25 come online.
         await page.goto(f"{base}/devices?status=online")
-        await expect(page.get_by_test_id("device-row")).to_have_count(DEVICES, timeout=60_000)
+        rows = page.get_by_test_id("device-row")
+        for _ in range(4):  # on a busy machine some come when the page has long been there
+            with contextlib.suppress(AssertionError):
+                await expect(rows).to_have_count(DEVICES, timeout=20_000)
+                break
+            await page.reload()
+        await expect(rows).to_have_count(DEVICES, timeout=20_000)
         statuses = page.get_by_test_id("device-status")
         assert {await status.get_attribute("data-status") for status in await statuses.all()} == {"online"}
         await shot(page, "devices")
