@@ -269,10 +269,10 @@ class JournalFile:
         wal = self.path.with_name(self.path.name + "-wal")
         found = mend_wal(wal)
         if found.given_up:
-            logger.error("%s: damaged (%d pages): what was written after that is lost", wal, found.damaged)
+            logger.error("%s: its header is damaged beyond help: what was written last is lost", wal)
         elif found.damaged:
-            logger.error("%s: %d damaged pages, what was written after them is kept", wal, found.damaged)
-        elif found.torn:
+            logger.error("%s: damaged in %d places, what was written after them is kept", wal, found.damaged)
+        if found.torn:
             logger.warning("%s: its last %d pages are not whole: a commit broken off, or damaged", wal, found.torn)
 
     def _open(self) -> None:

