@@ -30,11 +30,10 @@ from typing import Any, Literal, TypeVar
 from gateway.frames import Readings, frames_of
 from gateway.readings import Reading, Value
 from gateway.store import Query, Series, StoreStats, StoreUnavailable
-from gateway.stores.chunk import Column
 from gateway.stores.day_file import DAY_MS
 from gateway.stores.day_reader import DayReader
 from gateway.stores.days import Days, Retention, is_damage, mark_of
-from gateway.stores.folding import Piece, folded, raw, rollup_for
+from gateway.stores.folding import Folding, raw, rollup_for
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,6 +41,7 @@ T = TypeVar("T")
 READER_THREADS = 2
 OPEN_READERS = 32  # a thread: a month of days; each holds three to four file descriptors
 STATS_AGE_S = 30.0
+BATCH_WEIGHT = 5_000_000  # sealed readings of a day to hold at once, some 30 MB while they are read
 HOUSEKEEPING_S = 60.0
 DAMAGE_TOLD = 1_000  # each once; beyond it nothing new is learned
 
@@ -271,24 +271,61 @@ class EmbeddedStore:
     # -- in reader threads
 
     def _answer(self, query: Query) -> dict[str, Series]:
-        found: dict[str, list[Piece]] = {}  # in order of time
-        rollup = rollup_for(query)
         first, last = query.start_ms // DAY_MS, (query.end_ms - 1) // DAY_MS
-        for day in reversed(self._days.kept(query.device_id)):
-            if not first <= day <= last:
-                continue
-            with self._reader(day) as reader:
-                pieces = reader.pieces(query.device_id, query.metrics, query.start_ms, query.end_ms, rollup=rollup)
-            for metric, some in pieces.items():
-                known = found.setdefault(metric, [])
-                if query.buckets is not None or _readings(known) < query.limit:
-                    known[:0] = some
+        days = [day for day in self._days.kept(query.device_id) if first <= day <= last]
         answers: dict[str, Series] = {}
-        for metric, some in found.items():
-            series = raw(some, query.limit) if query.buckets is None else folded(some, query)
-            if series is not None and series.t:
-                answers[metric] = series
+        for metrics in self._batches(query, days):
+            answers |= self._raw(query, days, metrics) if query.buckets is None else self._folded(query, days, metrics)
         return answers
+
+    def _batches(self, query: Query, days: Sequence[int]) -> list[list[str]]:
+        """The metrics asked for that there are, some at a time, so that what is read for them is bounded."""
+        if len(query.metrics) == 1:
+            return [[*query.metrics]]
+        weights: dict[str, int] = {}
+        for day in days:
+            with self._reader(day) as reader:
+                found = reader.weights(query.device_id, query.metrics, query.start_ms, query.end_ms)
+            for metric, weight in found.items():  # of one day at a time
+                weights[metric] = max(weight, weights.get(metric, 0))
+        batches: list[list[str]] = []
+        room = 0
+        for metric, weight in weights.items():
+            if weight > room:
+                batches.append([])
+                room = BATCH_WEIGHT
+            batches[-1].append(metric)
+            room -= weight
+        return batches
+
+    def _raw(self, query: Query, days: Sequence[int], metrics: Sequence[str]) -> dict[str, Series]:
+        found: dict[str, list[Series]] = {metric: [] for metric in metrics}
+        room = dict.fromkeys(metrics, query.limit)
+        for day in reversed(days):
+            wanted = [metric for metric in metrics if room[metric] > 0]
+            if not wanted:
+                break
+            with self._reader(day) as reader:
+                pieces = reader.pieces(query.device_id, wanted, query.start_ms, query.end_ms)
+            for metric, some in pieces.items():
+                found[metric].insert(0, raw(some, room[metric]))
+                room[metric] -= len(found[metric][0].t)
+        return {
+            metric: Series(t=[ts_ms for one in some for ts_ms in one.t], v=[value for one in some for value in one.v])
+            for metric, some in found.items()
+            if any(one.t for one in some)
+        }
+
+    def _folded(self, query: Query, days: Sequence[int], metrics: Sequence[str]) -> dict[str, Series]:
+        rollup = rollup_for(query)
+        foldings = {metric: Folding(query) for metric in metrics}
+        for day in days:
+            with self._reader(day) as reader:
+                pieces = reader.pieces(query.device_id, metrics, query.start_ms, query.end_ms, rollup=rollup)
+            for metric, some in pieces.items():
+                foldings[metric].add(some)
+        found = {metric: folding.series() for metric, folding in foldings.items()}
+        return {metric: series for metric, series in found.items() if series is not None}
 
     def _latest(self, device_id: str) -> dict[str, tuple[int, Value]]:
         found: dict[str, tuple[int, Value]] = {}
@@ -405,10 +442,6 @@ class _Readers:
                 mine.popitem()[1][1].close()
         self._all.clear()
         self._own = threading.local()
-
-
-def _readings(pieces: Sequence[Piece]) -> int:
-    return sum(len(piece.times) for piece in pieces if isinstance(piece, Column))
 
 
 def _make_empty(directory: Path) -> None:
