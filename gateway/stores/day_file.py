@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import orjson
 
 from gateway.readings import Value
@@ -98,13 +99,21 @@ def where_keys(keys: Iterable[tuple[int, int]]) -> str:
 
 
 def _columns(blocks: Iterable[tuple[int, int, list[int], list[Value]]]) -> dict[int, Column]:
-    points: dict[int, dict[int, Value]] = {}
+    points: dict[int, tuple[list[int], list[Value]]] = {}
     for sid, _, times, values in sorted(blocks, key=lambda row: row[1]):  # group_concat keeps no order
-        points.setdefault(sid, {}).update(zip(times, values, strict=True))
+        if len(times) != len(values):
+            raise ValueError("times and values are not as many")
+        known = points.setdefault(sid, ([], []))
+        known[0].extend(times)
+        known[1].extend(values)
     columns = {}
-    for sid, by_time in points.items():
-        order = sorted(by_time)
-        columns[sid] = column_of(order, [by_time[ts_ms] for ts_ms in order])
+    for sid, (times, values) in points.items():
+        column = column_of(times, values)
+        if not bool((np.diff(column.times) > 0).all()):
+            by_time = dict(zip(times, values, strict=True))  # of one time the newer one's
+            order = sorted(by_time)
+            column = column_of(order, [by_time[ts_ms] for ts_ms in order])
+        columns[sid] = column
     return columns
 
 

@@ -146,6 +146,15 @@ class DayReader:
             for problem in self._problems_of(sid):
                 yield f"{device} {metric}", problem
 
+    def copy(self, target: Path) -> None:
+        """A consistent copy of the file as it is now, in the place of what a copy before it may have left."""
+        target.unlink(missing_ok=True)
+        self._connection.execute("PRAGMA query_only = OFF")  # it writes, if not here
+        try:
+            self._connection.execute("VACUUM INTO ?", (str(target),))
+        finally:
+            self._connection.execute("PRAGMA query_only = ON")
+
     def close(self) -> None:
         self._connection.close()
 

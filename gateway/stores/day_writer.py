@@ -22,7 +22,15 @@ from gateway.stores.day_file import (
     select_sealed,
     where_keys,
 )
-from gateway.stores.sealing import BEFORE, CHUNK_READINGS, WINDOW_READINGS, folded_in, joined_up, next_to_join
+from gateway.stores.sealing import (
+    BEFORE,
+    CHUNK_READINGS,
+    SMALL_READINGS,
+    WINDOW_READINGS,
+    folded_in,
+    joined_up,
+    next_to_join,
+)
 
 RIPE_READINGS = 2_000
 """Loose readings of a series that are worth a chunk of their own."""
@@ -223,13 +231,6 @@ class DayWriter:
         """Devices that have readings here."""
         return devices_in(self._connection)
 
-    def is_empty(self) -> bool:
-        return not self._one("SELECT EXISTS (SELECT 1 FROM loose) OR EXISTS (SELECT 1 FROM chunk)")
-
-    def copy(self, target: Path) -> None:
-        """A consistent copy of the file as it is now."""
-        self._connection.execute("VACUUM INTO ?", (str(target),))
-
     def close(self) -> None:
         """Bring the log into the file as far as readers allow, and close."""
         try:
@@ -265,10 +266,12 @@ def _is_ripe(counts: Sequence[int]) -> bool:
 
 
 def _around(sid: int, loose: Column) -> str:
-    """The chunks that `folded_in` wants to see."""
-    before = f"""SELECT first_ms FROM chunk WHERE sid = {sid} AND first_ms <= {loose.times[0]}
-        ORDER BY first_ms DESC LIMIT 1 OFFSET {BEFORE}"""  # noqa: S608
-    return f"sid = {sid} AND first_ms <= {loose.times[-1]} AND first_ms >= coalesce(({before}), 0)"
+    """The chunks that `folded_in` wants to see: those it lies over, and the small ones right before it."""
+    older = f"SELECT first_ms FROM chunk WHERE sid = {sid} AND first_ms <= {loose.times[0]}"  # noqa: S608
+    large = f"coalesce(({older} AND readings >= {SMALL_READINGS} ORDER BY first_ms DESC LIMIT 1), 0)"
+    many = f"coalesce(({older} ORDER BY first_ms DESC LIMIT 1 OFFSET {BEFORE}), 0)"
+    small = f"readings < {SMALL_READINGS} AND first_ms >= max({large}, {many})"
+    return f"sid = {sid} AND first_ms <= {loose.times[-1]} AND (last_ms >= {loose.times[0]} OR {small})"
 
 
 def _body(times: list[int], values: list[Value]) -> str:

@@ -143,11 +143,6 @@ class Days:
         for day in sorted(self._generations):
             self.on_day(day, lambda writer: writer.delete_device(device_id))
 
-    def copy(self, day: int, directory: Path) -> None:
-        """A consistent copy of a day's file as it is now."""
-        if day in self._generations:
-            self.on_day(day, lambda writer: writer.copy(directory / self.path(day).name))
-
     def seal_some(self) -> bool:
         """Seal series that are ripe, for some 20 ms; whether there are more."""
         until = time.monotonic() + SLICE_S

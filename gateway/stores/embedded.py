@@ -201,7 +201,7 @@ class EmbeddedStore:
         days = self._days.kept()
         for done, day in enumerate(days):
             progress(done, len(days))
-            await self._writing(self._days.copy, day, directory)
+            await self._reading(self._copy, day, directory)
         progress(len(days), len(days))
 
     # -- threads and errors
@@ -348,6 +348,11 @@ class EmbeddedStore:
         name = self._days.path(day).name
         with self._reader(day) as reader:
             return [Finding(name, series, problem) for series, problem in reader.problems()]
+
+    def _copy(self, day: int, directory: Path) -> None:
+        if self._days.generation(day) is not None:
+            with self._reader(day) as reader:
+                reader.copy(directory / self._days.path(day).name)
 
     def _take_stats(self) -> StoreStats:
         days = self._days.kept()

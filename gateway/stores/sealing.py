@@ -16,8 +16,8 @@ CHUNK_READINGS = 8192
 WINDOW_READINGS = 4 * CHUNK_READINGS
 SMALL_READINGS = 2_000
 """A chunk of fewer is joined to what comes after it."""
-BEFORE = 3
-"""Chunks in front of the first loose reading that `folded_in` wants to see, to join small ones."""
+BEFORE = 8
+"""Small chunks right before the first loose reading that `folded_in` wants to see."""
 
 Row = tuple[int, int, int, bytes | None, bytes | None, bytes]
 """Of a chunk: first_ms, last_ms, readings, hours, minutes, body."""
@@ -33,7 +33,7 @@ class Change:
 
 
 def folded_in(loose: Column, chunks: Sequence[Sealed]) -> Change:
-    """Seal loose readings; `chunks` are those of the series from a few before the first of these to the last, in order.
+    """Seal loose readings; `chunks` are those of the series that these lie over, and small ones right before them.
 
     A chunk that cannot be read stays as it is, and what lies over it stays loose.
     """

@@ -564,6 +564,25 @@ async def test_a_backup_is_whole_while_writing_goes_on(store: EmbeddedStore, tmp
         await store.backup(tmp_path / "backup")
 
 
+async def test_a_backup_holds_up_no_write(
+    store: EmbeddedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.write([Reading("d", "m", NOON, 0)])
+    copy, written = DayReader.copy, threading.Event()
+
+    def slow(self: DayReader, target: Path) -> None:
+        assert written.wait(10)
+        copy(self, target)
+
+    monkeypatch.setattr(DayReader, "copy", slow)
+    backup = asyncio.create_task(store.backup(tmp_path / "backup"))
+    await asyncio.sleep(0)
+    await store.write([Reading("d", "m", NOON + 1, 1)])
+    assert await values(store) == [0, 1]
+    written.set()
+    await backup
+
+
 async def test_a_day_that_is_over_is_sealed_whole_and_its_file_shrinks(tmp_path: Path, clock: Clock) -> None:
     options = EmbeddedOptions(directory=tmp_path / "readings", retention_days=3)
     store = EmbeddedStore(options, now_ms=clock)
