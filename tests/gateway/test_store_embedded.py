@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -644,14 +645,18 @@ from gateway.stores import EmbeddedOptions, EmbeddedStore, day_writer
 
 day_writer.RIPE_READINGS = 20
 
+async def seal(store):
+    while True:
+        await store.compact()
+
 async def main():
     store = EmbeddedStore(EmbeddedOptions(directory=Path(sys.argv[1]), retention_days=36500))
     await store.open()
-    n = 0
+    sealing = asyncio.create_task(seal(store))
+    n = int(sys.argv[2])
     while True:
-        await store.write([Reading(f"d{i}", "m", 1699963200000 + n, n) for i in range(20)])
-        if n % 50 == 0:
-            await store.compact()
+        # in order, and each time one from before once more
+        await store.write([Reading(f"d{i}", "m", 1699963200000 + at, at) for i in range(20) for at in (n, n // 2)])
         n += 1
         print(n, flush=True)
 
@@ -659,37 +664,42 @@ asyncio.run(main())
 """
 
 
-def write_until_killed(directory: Path, written: int) -> int:
-    """Let another process write batches, kill -9 it after `written` of them; how many it said were written."""
+def write_until_killed(directory: Path, start: int, after_s: float) -> int:
+    """Let another process write and seal, kill -9 it so long after its first write; how many it said were written."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WRITING, str(directory)],
+        [sys.executable, "-c", WRITING, str(directory), str(start)],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert process.stdout is not None
     with process.stdout:
-        acknowledged = 0
-        while acknowledged < written:
-            acknowledged = int(process.stdout.readline())
+        acknowledged = int(process.stdout.readline())
+        time.sleep(after_s)
         process.send_signal(signal.SIGKILL)
         for line in process.stdout:
-            acknowledged = int(line)
+            if line.endswith(b"\n"):
+                acknowledged = int(line)
     process.wait()
     return acknowledged
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("written", [1, 25, 51, 52, 130, 400])
-async def test_kill_9_loses_nothing_written_and_seals_all_or_nothing(tmp_path: Path, written: int) -> None:
-    acknowledged = write_until_killed(tmp_path, written)
-    store = EmbeddedStore(EmbeddedOptions(directory=tmp_path, retention_days=36_500))
-    await store.open()
-    assert await store.verify() == []
-    for device in range(20):
-        found = await values(store, f"d{device}")
-        assert len(found) >= acknowledged
-        assert found == list(range(len(found)))
-    await store.close()
+async def test_kill_9_at_random_moments_loses_nothing_written_and_seals_all_or_nothing(tmp_path: Path) -> None:
+    chance = random.Random()
+    acknowledged = 0
+    for number in range(20):
+        acknowledged = await asyncio.to_thread(write_until_killed, tmp_path, acknowledged, chance.random() / 5)
+        if number % 4:
+            continue  # the next one finds the file as the kill left it
+        store = EmbeddedStore(EmbeddedOptions(directory=tmp_path, retention_days=36_500))
+        await store.open()
+        assert await store.verify() == []
+        for device in range(20):
+            found = await values(store, f"d{device}")
+            assert len(found) >= acknowledged
+            assert found == list(range(len(found)))
+        await store.close()
+    assert acknowledged > 100
 
 
 @pytest.mark.slow
