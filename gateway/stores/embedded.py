@@ -33,7 +33,7 @@ from gateway.store import Query, Series, StoreStats, StoreUnavailable
 from gateway.stores.day_file import DAY_MS
 from gateway.stores.day_reader import DayReader
 from gateway.stores.days import Days, Retention, is_damage, mark_of
-from gateway.stores.folding import Folding, raw, rollup_for
+from gateway.stores.folding import Folding, behind_each_other, raw, rollup_for
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -310,11 +310,8 @@ class EmbeddedStore:
             for metric, some in pieces.items():
                 found[metric].insert(0, raw(some, room[metric]))
                 room[metric] -= len(found[metric][0].t)
-        return {
-            metric: Series(t=[ts_ms for one in some for ts_ms in one.t], v=[value for one in some for value in one.v])
-            for metric, some in found.items()
-            if any(one.t for one in some)
-        }
+        answers = {metric: behind_each_other(parts) for metric, parts in found.items()}
+        return {metric: series for metric, series in answers.items() if series.t}
 
     def _folded(self, query: Query, days: Sequence[int], metrics: Sequence[str]) -> dict[str, Series]:
         rollup = rollup_for(query)

@@ -99,7 +99,7 @@ def laid_out(
 
 def raw(pieces: Sequence[Packed], limit: int) -> Series:
     """The newest `limit` readings."""
-    parts: list[tuple[list[int], Sequence[Value]]] = []
+    parts: list[Series] = []
     room = limit
     for packed in reversed(pieces):
         if room <= 0:
@@ -108,10 +108,20 @@ def raw(pieces: Sequence[Packed], limit: int) -> Series:
         if piece is None:
             continue
         assert isinstance(piece, Column)  # noqa: S101 # no rollup was asked for
-        parts.append((piece.times[-room:].tolist(), piece.values()[-room:]))
-        room -= len(parts[-1][0])
-    parts.reverse()
-    return Series(t=[ts_ms for times, _ in parts for ts_ms in times], v=[value for _, some in parts for value in some])
+        parts.append(Series(t=piece.times[-room:].tolist(), v=list(piece.values()[-room:])))
+        room -= len(parts[-1].t)
+    return behind_each_other(parts[::-1])
+
+
+def behind_each_other(parts: Sequence[Series]) -> Series:
+    """Parts of a series in order of time as one."""
+    if len(parts) == 1:
+        return parts[0]
+    found = Series(t=[], v=[])
+    for part in parts:
+        found.t.extend(part.t)
+        found.v.extend(part.v)
+    return found
 
 
 class Folding:
