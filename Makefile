@@ -43,7 +43,7 @@ fuzz: $(DEV_STAMP) ## the models of the broker at length, then two million damag
 chaos: $(DEV_STAMP) ## kill, overload and starve a server for a quarter of an hour (the tests do it for a minute)
 	sh tests/install_servers.sh
 	CHAOS_SECONDS=60 CHAOS_ROUNDS=100 CHAOS_KILLS=30 CHAOS_FLIPS=5000 $(BIN)/python -m pytest --timeout=1800 tests/chaos \
-		tests/e2e/test_overload.py tests/e2e/test_kill.py tests/gateway/test_journal_damage.py
+		tests/e2e/test_overload.py tests/e2e/test_kill.py tests/gateway/test_journal_damage.py tests/gateway/test_journal_faults.py
 
 bench-docs: $(DEV_STAMP) ## measure all and write docs/benchmarks.md and its pictures again (forty quiet minutes)
 	sh tests/install_servers.sh
