@@ -398,3 +398,23 @@ async def test_a_store_that_cannot_delete_holds_nothing_up(
     await rig.settle()
     assert ("e", "x", 1_700_000_000_000) in rig.store.points
     assert "d: its readings stay in the store: it has no deletion" in caplog.text
+
+
+async def test_series_that_are_written_apart_are_bounded(
+    tmp_path: Path, clock: Clock, memory_store: MemoryStore
+) -> None:
+    rig = Rig(tmp_path / "journal.db", clock, memory_store, suspects=10, linger_s=0.0)
+    await rig.open()
+
+    def refuse(readings: Sequence[Reading]) -> None:
+        if any(reading.metric.startswith("bad") for reading in readings):
+            raise StoreRejected("bad")
+
+    rig.store.fail = refuse
+    for number in range(40):
+        await rig.put(reading(number, f"bad{number}"), reading(number, "good"))
+        await rig.settle()
+    assert len(rig.rejected) == 40
+    assert len(rig.store.points) == 40
+    assert len(rig.drain._suspects) == 10
+    await rig.journal.close()

@@ -27,3 +27,14 @@ def test_every_link_and_picture_in_the_docs_exists() -> None:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_every_bound_on_the_way_has_a_metric_that_exists_and_a_test_that_fills_it() -> None:
+    page = (ROOT / "docs" / "limits.md").read_text()
+    rows = re.findall(r"^\|(.*)\|(.*)\| (?:`(\w+)`)? ?\| `(test_\w+)` \|$", page, re.MULTILINE)
+    assert len(rows) > 12
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    metrics = (ROOT / "web" / "metrics.py").read_text()
+    for what, _, metric, test in rows:
+        assert f"def {test}(" in tests, (what, test)
+        assert not metric or metric in metrics, (what, metric)
