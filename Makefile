@@ -15,9 +15,9 @@ help: ## list the targets
 demo: $(RUN_STAMP) ## start Mooring with 25 simulated devices and open updates
 	@$(BIN)/mooring demo
 
-test: $(DEV_STAMP) ## run all tests (installs the servers they talk to when apt is there)
+test: $(DEV_STAMP) ## run all tests, three at a time since most wait (installs the servers they talk to when apt is there)
 	sh tests/install_servers.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 	$(BIN)/python build_console.py --test
 
 lint: $(DEV_STAMP) ## ruff, mypy --strict, import contracts, the console's types and format
