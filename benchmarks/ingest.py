@@ -45,7 +45,7 @@ DEFAULT_SHAPE = Shape()
 
 @contextmanager
 def mooring(contenders: Contenders) -> Iterator[tuple[Running, MooringProcess]]:
-    """A whole server on its defaults, with the fleet made beforehand."""
+    """A whole server on its defaults, but that devices may send as fast as they can, with the fleet made beforehand."""
     with tempfile.TemporaryDirectory(prefix="mooring-bench-") as directory:
         server = MooringProcess(contenders.copy(Path(directory) / "data"))
         server.start()

@@ -25,6 +25,7 @@ def make_engine(settings: Settings, *, guard: Guard, link: EmbeddedLink) -> Engi
                 persistence=settings.data_dir / "broker" if broker.persistence else None,
                 max_connections=broker.max_connections,
                 max_publishes_per_s=broker.max_publishes_per_s,
+                max_publishes_at_once=broker.max_publishes_at_once,
             ),
             guard=guard,
             sink=link.sink,

@@ -19,6 +19,7 @@ from broker.engine import Engine
 from broker.errors import ListenError as BrokerListenError
 from broker.errors import PersistenceError
 from broker.process import calm_collector, raise_open_files_limit
+from broker.watchdog import Watchdog
 from fleet.errors import SetupError
 from fleet.fleet import Fleet
 from fleet.options import FleetOptions
@@ -31,7 +32,7 @@ from gateway.journal_file import JournalError
 from gateway.link import Link
 from gateway.links.embedded import EmbeddedLink
 from gateway.links.external import ExternalLink, ExternalOptions
-from gateway.links.http import HttpLink, HttpOptions
+from gateway.links.http import HttpLink, HttpOptions, RouteOptions
 from gateway.stores.embedded import EmbeddedStore
 from mooring import __version__
 from mooring.engine import make_engine
@@ -71,6 +72,7 @@ class Server:
         self._stack = AsyncExitStack()
         self._engine: Engine | None = None
         self._web: WebServer | None = None
+        self._watchdog = Watchdog()
         self._device_http_port = settings.device_http.port or _free_port(settings.device_http.host)
 
     async def start(self) -> None:
@@ -91,9 +93,12 @@ class Server:
                     sessions=self._engine,
                     endpoints=self._device_endpoints(),
                     version=__version__,
+                    watchdog=self._watchdog,
                 )
                 stack.push_async_callback(self._web.stop)
                 await self._web.start()
+            self._watchdog.start()
+            stack.callback(self._watchdog.stop)
             self._write_endpoints()
             stack.callback(self._endpoints_file.unlink, missing_ok=True)
             self._stack = stack.pop_all()
@@ -176,7 +181,10 @@ class Server:
 
     def _links(self) -> list[Link]:
         broker, http = self._settings.broker, self._settings.device_http
-        device_api = HttpLink(HttpOptions(host=http.host, port=self._device_http_port), desk=self.fleet.desk)
+        routes = RouteOptions(messages_per_s=http.max_messages_per_s, messages_at_once=http.max_messages_at_once)
+        device_api = HttpLink(
+            HttpOptions(host=http.host, port=self._device_http_port, routes=routes), desk=self.fleet.desk
+        )
         if broker.engine == "external" and broker.url is not None:
             return [
                 ExternalLink(

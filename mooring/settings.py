@@ -45,7 +45,10 @@ class BrokerSettings(Section):
         True, description="`native` keeps sessions, what waits for them and retained messages in `{data_dir}/broker`"
     )
     max_publishes_per_s: int = Field(
-        0, ge=0, description="Messages a second of one client of `native`; a faster one is slowed down; 0: no limit"
+        100, ge=0, description="Messages a second of one client of `native`; a faster one is slowed down; 0: no limit"
+    )
+    max_publishes_at_once: int = Field(
+        1_000, ge=0, description="How many it may send at once after a rest, such as what it gathered offline"
     )
     url: SecretStr | None = Field(None, description="External broker, `mqtt://user:password@host:1883`")
     client_id: str = Field(
@@ -59,6 +62,10 @@ class DeviceHttpSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address the device API listens on")
     port: Port = Field(8081, description="Its port; 0 picks a free port")
+    max_messages_per_s: int = Field(
+        100, ge=0, description="Messages a second of one device; a faster one is told to wait (429); 0: no limit"
+    )
+    max_messages_at_once: int = Field(1_000, ge=0, description="How many it may send at once after a rest")
     public_url: str | None = Field(None, description="URL under which devices reach it; in update offers")
 
 

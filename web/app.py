@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from broker.watchdog import Watchdog
 from web.access import open_call
 from web.api.idempotency import Replays
 from web.api.layer import install
@@ -49,11 +50,18 @@ class WebServer:
         sessions: Sessions | None,
         endpoints: DeviceEndpoints,
         version: str,
+        watchdog: Watchdog | None = None,
     ) -> None:
-        """`sessions`: the embedded broker's engine; None with an external broker."""
+        """`sessions`: the embedded broker's engine; None with an external broker. `watchdog`: of the event loop."""
         self._options = options
         self._parts = Parts(
-            options=options, fleet=fleet, gateway=gateway, sessions=sessions, endpoints=endpoints, version=version
+            options=options,
+            fleet=fleet,
+            gateway=gateway,
+            sessions=sessions,
+            endpoints=endpoints,
+            version=version,
+            watchdog=watchdog,
         )
         self._overviews = Overviews(self._parts)
         self._live = LiveViews(self._parts, self._overviews)

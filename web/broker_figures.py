@@ -71,6 +71,7 @@ MEANINGS: dict[str, Meaning] = {
     "bytes_sent": Meaning(FigureGroup.MESSAGES, _COUNTER, "Bytes to clients", _BYTES),
     "undone": Meaning(FigureGroup.MESSAGES, _GAUGE, "Messages from clients that sink or disk have not taken yet"),
     "undone_bytes": Meaning(FigureGroup.MESSAGES, _GAUGE, "Their size", _BYTES),
+    "undone_age_s": Meaning(FigureGroup.MESSAGES, _GAUGE, "How long the oldest of them has waited", FigureUnit.SECONDS),
     "wills": Meaning(FigureGroup.MESSAGES, _COUNTER, "Wills published"),
     "retained_messages": Meaning(
         FigureGroup.MESSAGES, _GAUGE, "Retained messages, those of the broker itself included"

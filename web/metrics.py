@@ -4,13 +4,15 @@ What the parts count is read from them at each scrape; only HTTP requests are co
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
+from broker.watchdog import BUCKETS_S, Watchdog
 from gateway.store import StoreStats
 from web.broker_figures import MEANINGS, FigureKind, prometheus_name
 from web.overview import Fleetwide, Overviews, count_sessions
@@ -76,8 +78,18 @@ class Metrics:
         yield _gauge("mooring_uptime_seconds", "Since the start", self._overviews.uptime_s())
         yield _gauge("mooring_live_clients", "Live views connected", self._live.clients)
         yield _counter("mooring_live_dropped_total", "Events that live views lost in the hub", self._live.dropped)
+        if self._parts.watchdog is not None:
+            yield from _of_loop(self._parts.watchdog)
         if self._parts.sessions is not None:
             yield from _of_broker(self._parts.sessions)
+
+
+def _of_loop(watchdog: Watchdog) -> Iterator[Metric]:
+    edges = [*(str(edge) for edge in BUCKETS_S), "+Inf"]
+    lag = HistogramMetricFamily("mooring_loop_lag_seconds", "How late the event loop was, looked at ten times a second")
+    lag.add_metric([], list(zip(edges, accumulate(watchdog.counts), strict=True)), watchdog.late_s)
+    yield lag
+    yield _counter("mooring_loop_stalls_total", "Times the event loop stood still for over 0.5 s", watchdog.stalls)
 
 
 class _Given:

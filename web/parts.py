@@ -9,6 +9,7 @@ from aiohttp import web
 
 from broker.engine import SessionInfo
 from broker.reason import ReasonCode
+from broker.watchdog import Watchdog
 from web.options import WebOptions
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Parts:
     """None where the broker is not in this process."""
     endpoints: DeviceEndpoints
     version: str
+    watchdog: Watchdog | None = None
     started_at: float = field(default_factory=time.monotonic)
 
 

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 VERSION = "mooring"
 _STOP_S = 5.0  # for the last bytes of all connections to go out
+_UNDONE_WARNING_S = 30.0
 _NO_MORE_THAN_GUARD = int(Block.GUARD)  # a client let in waits for the Guard at times; the other bits hold it back
 
 
@@ -66,6 +67,7 @@ class Broker:
         self._keeper: Keeper | None = None
         self._started_at = 0.0
         self._system: asyncio.TimerHandle | None = None
+        self._told_undone = False
 
     async def start(self) -> None:
         """Bring back what is on disk, and listen. Raises ListenError, PersistenceError."""
@@ -240,6 +242,7 @@ class Broker:
         metrics: dict[str, int | float] = dict(hub.counters.as_dict())
         metrics |= hub.gauges()
         metrics["held_back"] = sum(each.blocked > _NO_MORE_THAN_GUARD for each in hub.gate.connections)
+        metrics["undone_age_s"] = self._undone_age_s(hub)
         metrics["sessions_displaced"] = hub.sessions.displaced
         metrics["routes_forgotten"] = hub.router.epoch
         metrics["uptime_s"] = monotonic() - self._started_at
@@ -250,10 +253,20 @@ class Broker:
             metrics["persistence_failing"] = int(self._keeper.failing is not None)
         return metrics
 
+    @staticmethod
+    def _undone_age_s(hub: Hub) -> float:
+        """How long the oldest message waits that sink or disk have not taken."""
+        oldest = min((since for each in hub.gate.connections if (since := each.owing.since) is not None), default=None)
+        return 0.0 if oldest is None else monotonic() - oldest
+
     def _publish_system_topics(self) -> None:
         hub = self._hub
         if hub is None:
             return
+        age_s = self._undone_age_s(hub)
+        if age_s >= _UNDONE_WARNING_S and not self._told_undone:
+            logger.warning("a client waits %.0f s for its acknowledgement: what it sent is not taken", age_s)
+        self._told_undone = age_s >= _UNDONE_WARNING_S
         self._system = hub.loop.call_later(self.options.sys_interval_s, self._publish_system_topics)
         now = monotonic()
         for topic, payload in system_messages(VERSION, self.metrics()):

@@ -421,6 +421,8 @@ class Connection(asyncio.Protocol):
     def _slow_down(self, wait_s: float) -> None:
         if wait_s > 0 and not self.ended:
             self.hub.counters.throttled += 1
+            if self._slowed is None:
+                logger.info("%s %.70r: sends faster than it may, and is read from slowly", self.address, self.username)
             self.block(Block.RATE)
             self._slowed = self.hub.loop.call_later(wait_s, self.unblock, Block.RATE)
 

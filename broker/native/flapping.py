@@ -6,7 +6,7 @@ are counted, or anybody could keep a client out by its name.
 
 import logging
 
-from broker.native.allowance import Allowances
+from broker.allowance import Allowances
 
 logger = logging.getLogger(__name__)
 

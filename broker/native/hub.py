@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from broker.allowance import Allowances
 from broker.engine import Guard, Publish, Sink, Tap
-from broker.native.allowance import Allowances
 from broker.native.auth import AuthMethods
 from broker.native.counters import Counters
 from broker.native.flapping import Flapping
@@ -55,7 +55,8 @@ class Hub:
         self.counters = Counters()
         self.hooks = Hooks(options, self.counters, guard=guard, taps=taps)
         self.gate = Gate(options, self.counters, monotonic())
-        self.allowances = Allowances(options.max_publishes_per_s, options.max_publishes_per_s)
+        at_once = options.max_publishes_at_once or options.max_publishes_per_s
+        self.allowances = Allowances(options.max_publishes_per_s, at_once)
         self.flapping = Flapping(options.max_connects_per_min_per_client)
         self.wheel = Wheel(monotonic())
         self.router = Router(limit_bytes=options.max_routes_bytes)

@@ -18,10 +18,14 @@ _PUBREC = 0x50
 class Batch:
     """What one read held. `entries` are the acknowledgements as if all went well, empty at QoS 0."""
 
-    __slots__ = ("awaited", "bytes", "codes", "entries", "fixed", "receipts", "unacked", "waits")
+    __slots__ = ("awaited", "bytes", "codes", "entries", "fixed", "receipts", "since", "unacked", "waits")
 
-    def __init__(self, entries: list[bytes], fixed: frozenset[int] | None, size: int, unacked: int) -> None:
+    def __init__(
+        self, entries: list[bytes], fixed: frozenset[int] | None, size: int, unacked: int, since: float
+    ) -> None:
         self.entries = entries
+        self.since = since
+        """When it was read, in monotonic seconds."""
         self.unacked = unacked
         """How many of them are of QoS 1."""
         self.fixed = fixed

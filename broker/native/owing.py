@@ -52,7 +52,7 @@ class Owing:
             session.emit(b"".join(entries))
             return
         fixed = frozenset(place for place, outcome in rare if outcome.message is None) if batch else None
-        owed = Batch(entries, fixed, size, unacked)
+        owed = Batch(entries, fixed, size, unacked, connection.heard_at)
         owed.waits = 1 + bool(batch) + journaled
         for place, outcome in rare:
             if outcome.receipt is not None:
@@ -78,6 +78,11 @@ class Owing:
         self._safe(owed)
         if self._batches and not self._connection.ended and (self._is_full() or hub.behind):
             connection.block(Block.UNDONE)
+
+    @property
+    def since(self) -> float | None:
+        """Since when the oldest of them waits, in monotonic seconds; None when there is none."""
+        return self._batches[0].since if self._batches else None
 
     def _is_full(self) -> bool:
         options = self._connection.hub.options

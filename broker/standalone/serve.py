@@ -19,6 +19,7 @@ from broker.standalone.guard import StaticGuard
 from broker.standalone.settings import Settings, SettingsError
 from broker.standalone.tls import ReplaceableContext, expiry_warning, utc_now
 from broker.standalone.users import Users
+from broker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +48,17 @@ async def serve(settings: Settings, load: Load, say: Say) -> None:
 
     Raises StartFailed.
     """
-    running = Running(settings, load)
+    running, watchdog = Running(settings, load), Watchdog()
     stopping, hastened = asyncio.Event(), asyncio.Event()
     with _signals(stopping, hastened, running.reload_soon):
         await running.start()
         raise_open_files_limit(settings.options.max_connections + _OTHER_FILES)
         calm_collector()
+        watchdog.start()
         for line in running.lines():
             say(line)
         await stopping.wait()
+        watchdog.stop()
         logger.info("stopping; a second signal hastens it")
         stop = asyncio.create_task(running.stop(), name="stop")
         hasten = asyncio.create_task(hastened.wait(), name="hasten")

@@ -10,6 +10,7 @@ from typing import TypeVar
 import orjson
 from aiohttp import web
 
+from broker.allowance import Allowances
 from gateway.channels import COMMANDS, EVENTS, OTA_STATUS, TELEMETRY, TWIN_GET, TWIN_REPORTED, is_uplink
 from gateway.link import Outcome, Receiver, Uplink
 from gateway.links.http_artifact import Downloads
@@ -55,6 +56,10 @@ class RouteOptions:
     settle_s: float = 1.0
     """A device that asks after a silence is given this long: the fleet, told of it, may have something waiting."""
     answer_timeout_s: float = 30.0
+    messages_per_s: int = 0
+    """Of one device; beyond, 429. 0: no bound."""
+    messages_at_once: int = 0
+    """How many it may send at once all the same, after a rest. 0: as many as in a second."""
 
 
 class Routes:
@@ -76,6 +81,7 @@ class Routes:
         self._receiver = receiver
         self._downloads = downloads
         self._link = link
+        self._allowances = Allowances(options.messages_per_s, options.messages_at_once or options.messages_per_s)
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._errors, self._device], client_max_size=self._options.body_limit_bytes)
@@ -188,8 +194,18 @@ class Routes:
     async def _store(
         self, request: web.Request, channel: str, payload: bytes, content_type: str, *, status: int
     ) -> web.StreamResponse:
+        self._count(request[DEVICE])
         outcome = await self._take(request[DEVICE], channel, payload, content_type)
         return _json({"stored": True, **outcome.data}, status=status)
+
+    def _count(self, device: HttpDevice) -> None:
+        """One message more of this device. Raises Problem 429 when it sends too many."""
+        now = time.monotonic()
+        wait_s = self._allowances.wait_s(device.device_id, now)
+        if wait_s > 0:
+            limit = self._options.messages_per_s
+            raise Problem(429, f"more than {limit} messages a second", reason="too_fast", retry_after_s=wait_s)
+        self._allowances.spend(device.device_id, 1, now)
 
     async def _take(self, device: HttpDevice, channel: str, payload: bytes, content_type: str | None) -> Outcome:
         """Hand one uplink to the gateway and wait until it is safe. Raises Problem for a refusal."""

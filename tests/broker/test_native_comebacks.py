@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from broker.native.allowance import Allowances
+from broker.allowance import Allowances
 from broker.native.flapping import Flapping
 from broker.native.options import BrokerOptions
 from broker.packets import Connack, Publish, Suback, Subscribe, Subscription
@@ -35,7 +35,7 @@ def test_an_allowance_is_a_burst_and_then_a_rate() -> None:
 
 
 def test_a_client_that_rests_is_forgotten_when_there_is_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.native.allowance._LIMIT", 100)
+    monkeypatch.setattr("broker.allowance._LIMIT", 100)
     allowances = Allowances(1, burst=1)
     for number in range(1000):
         allowances.spend(f"client {number}", 1, now=number / 10)

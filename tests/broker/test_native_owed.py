@@ -23,7 +23,7 @@ def pubrec(packet_id: int) -> bytes:
 
 def batch(*entries: bytes, codes: tuple[ReasonCode, ...] = (), fixed: tuple[int, ...] = ()) -> Batch:
     """One the sink has been asked about, and has answered."""
-    owed = Batch(list(entries), frozenset(fixed) if codes else None, 0, 0)
+    owed = Batch(list(entries), frozenset(fixed) if codes else None, 0, 0, 0.0)
     owed.codes = codes
     return owed
 

@@ -32,6 +32,8 @@ class MooringProcess:
             "MOORING_BROKER__WS_PORT": "",
             "MOORING_DEVICE_HTTP__PORT": "0",
             "MOORING_WEB__PORT": "0",
+            "MOORING_BROKER__MAX_PUBLISHES_PER_S": "0",  # tests send as fast as they can
+            "MOORING_DEVICE_HTTP__MAX_MESSAGES_PER_S": "0",
             "MOORING_ADMIN__USERNAME": "admin",
             "MOORING_ADMIN__PASSWORD": PASSWORD,
             **environ,

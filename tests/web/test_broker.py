@@ -181,6 +181,7 @@ SHOWN_BY = {
     "max_outgoing_bytes": "dropped_slow",
     "write_timeout_s": "slow_closed",
     "max_publishes_per_s": "throttled",
+    "max_publishes_at_once": "throttled",
     "max_sessions": "sessions_displaced",
     "max_sessions_per_username": "sessions_displaced",
     "max_undone": "undone",

@@ -1,5 +1,8 @@
 """16: enhanced authentication (MQTT 5, section 4.12), with a method that asks for one word."""
 
+import asyncio
+import contextlib
+
 import pytest
 
 from broker.engine import ConnectRequest
@@ -8,6 +11,7 @@ from broker.reason import ReasonCode
 from tests.broker.blackbox import wire
 from tests.broker.blackbox.brokers import Client
 from tests.broker.blackbox.native import Native, native
+from tests.broker.clients import until
 
 METHOD = "ONE-WORD"
 CONTINUE, AGAIN = 0x18, 0x19
@@ -133,3 +137,34 @@ async def test_failing_at_that_ends_the_connection() -> None:
         client.send(WRONG)
         await client.closed(NOT_AUTHORIZED)  # DISCONNECT has no code for a wrong password
         assert users(broker) == []
+
+
+class Hesitant(OneWord):
+    """Lets everybody in at once, and takes its time at the second look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.go_on = asyncio.Event()
+
+    async def step(self, data: bytes | None) -> AuthStep:
+        self.looks += 1
+        if self.looks == 2:
+            with contextlib.suppress(asyncio.CancelledError):  # a method that does not let itself be disturbed
+                await self.go_on.wait()
+            return AuthStep(reason=ReasonCode.BAD_USER_NAME_OR_PASSWORD)
+        return AuthStep(reason=ReasonCode.SUCCESS, username="bob")
+
+
+async def test_what_becomes_of_it_does_not_touch_the_connection_that_took_over() -> None:
+    method = Hesitant()
+    async with native(auth_methods={METHOD: method}) as broker, broker.raw() as old, broker.raw() as new:
+        for client in (old, new):
+            client.send(wire.connect("c", authentication_method=METHOD))
+            connack = await client.next()
+            assert (connack.first, connack.reason) == (wire.CONNACK, 0)
+            if client is old:
+                old.send(ONCE_MORE)
+                await until(lambda: method.looks == 2)
+        method.go_on.set()
+        await new.settled()
+        assert users(broker) == ["bob"]
