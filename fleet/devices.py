@@ -1,7 +1,7 @@
 """Devices: their records, how lists of them are searched, sorted and paged, and the way to their credentials."""
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ from fleet.profiles import Profiles
 from fleet.records import device_view
 from fleet.timeline import Timeline
 from fleet.views import Credential, Device, DeviceStatus, TimelineKind
-from gateway.channels import is_device_id
+from gateway.channels import CLAIMANT, is_device_id
 
 TAGS_LIMIT = 32
 TAG_LENGTH_LIMIT = 64
@@ -71,9 +71,13 @@ class Devices:
         profile: str | None = None,
         tags: Sequence[str] = (),
         attributes: Mapping[str, Any] | None = None,
+        also: Callable[[], Awaitable[None]] | None = None,
     ) -> tuple[Device, str]:
-        """The new device and its token, which nobody can read again. Raises AlreadyExists, Invalid."""
-        if not is_device_id(id):
+        """The new device and its token, which nobody can read again. Raises AlreadyExists, Invalid.
+
+        `also` is done in the same transaction; when it raises there is no device.
+        """
+        if not is_device_id(id) or id == CLAIMANT:
             raise Invalid("id", "must be 1 to 64 of A-Z a-z 0-9 . _ : -")
         now = self._clock.utc()
         checked_tags = _checked_tags(tags)
@@ -95,6 +99,8 @@ class Devices:
                 await TwinRow.create(device_id=id, updated_at=now)
                 _, token = await self._credentials.issue(id)
                 await self._audit.record(actor, "device.create", "device", id, None, _audited(row))
+                if also is not None:
+                    await also()
         except IntegrityError as error:
             raise AlreadyExists("device", id) from error
         elder = self._directory.owner_of(id)

@@ -15,6 +15,8 @@ from fleet.access_tokens import AccessTokens, load_secret
 from fleet.artifacts import Artifacts
 from fleet.audit import Audit
 from fleet.campaigns import Campaigns
+from fleet.claim_keys import ClaimKeys
+from fleet.claimants import Claimants
 from fleet.clock import Clock, SystemClock
 from fleet.commands import Commands
 from fleet.credentials import Credentials
@@ -36,6 +38,7 @@ from fleet.people import People
 from fleet.ports import GatewayPort, Sender
 from fleet.presence import Presence
 from fleet.profiles import Profiles
+from fleet.provisioning import Provisioning
 from fleet.refused import RefusedMessages
 from fleet.timeline import Timeline
 from fleet.timers import Timers
@@ -145,8 +148,20 @@ class Fleet:
             clock=clock,
             parts=[self.twins, self.commands, self.jobs],
         )
-        self.guard = DeviceGuard(credentials=self._credentials, directory=self._directory)
-        self.desk = FleetDesk(credentials=self._credentials, downloads=self.downloads)
+        self.claim_keys = ClaimKeys(database=self.database, audit=self.audit, clock=clock)
+        self.provisioning = Provisioning(
+            database=self.database,
+            claim_keys=self.claim_keys,
+            devices=self.devices,
+            credentials=self._credentials,
+            presence=self.presence,
+            audit=self.audit,
+            clock=clock,
+            ask_about_unknown=options.ask_about_unknown,
+        )
+        claimants = Claimants(provisioning=self.provisioning, sender=self._sender)
+        self.guard = DeviceGuard(credentials=self._credentials, directory=self._directory, claimants=claimants)
+        self.desk = FleetDesk(credentials=self._credentials, downloads=self.downloads, provisioning=self.provisioning)
         self.inbox = Inbox(
             directory=self._directory,
             presence=self.presence,
@@ -155,6 +170,7 @@ class Fleet:
             jobs=self.jobs,
             downloads=self.downloads,
             timeline=self.timeline,
+            claimants=claimants,
             clock=clock,
         )
         self._join()
@@ -222,6 +238,7 @@ class Fleet:
         self.jobs.on_ended = self.downloads.withdraw
         self._forgetting.add("presence", self._forget_presence)
         self._forgetting.add("jobs", self.jobs.forget_device)
+        self._forgetting.add("application", self.provisioning.forget_device)
         self._forgetting.add("timeline", self.timeline.delete_device)
         self._forgetting.add("gateway", self._forget_in_gateway)
         timers = self.timers
@@ -235,6 +252,7 @@ class Fleet:
         timers.add("write last used", 10.0, self._credentials.write_used)
         timers.add("prune timelines", 30.0, self.timeline.prune)
         timers.add("settle campaigns", 60.0, self.campaigns.settle_all)
+        timers.add("prune applications", 600.0, self.provisioning.prune)
         timers.add("prune logins", 600.0, self._logins.prune)
         timers.add("prune audit", 600.0, self.audit.prune)
         if self.database.is_shared:

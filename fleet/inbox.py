@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from broker.reason import ReasonCode
+from fleet.claimants import Claimants
 from fleet.clock import Clock
 from fleet.commands import Commands
 from fleet.database import trouble
@@ -24,7 +25,7 @@ from fleet.presence import Presence
 from fleet.timeline import Timeline
 from fleet.twins import Twins
 from fleet.views import Level, TimelineKind
-from gateway.channels import EVENTS, OTA_CHUNK_GET, OTA_STATUS, TWIN_GET, TWIN_REPORTED, command_of
+from gateway.channels import EVENTS, OTA_CHUNK_GET, OTA_STATUS, PROVISION, TWIN_GET, TWIN_REPORTED, command_of
 from gateway.link import REPLAY, TAKEN, Outcome, Uplink
 from gateway.refusals import Refusal, busy, internal_error, refuse, store_full, unknown_channel, unknown_device
 
@@ -62,6 +63,7 @@ class Inbox:
         jobs: Jobs,
         downloads: Downloads,
         timeline: Timeline,
+        claimants: Claimants,
         clock: Clock,
     ) -> None:
         self._directory = directory
@@ -71,6 +73,7 @@ class Inbox:
         self._jobs = jobs
         self._downloads = downloads
         self._timeline = timeline
+        self._claimants = claimants
         self._clock = clock
         self._recent: OrderedDict[bytes, float] = OrderedDict()
         self.refusals: Counter[str] = Counter()
@@ -78,6 +81,8 @@ class Inbox:
 
     async def handle(self, uplink: Uplink) -> Outcome:
         """One control message; its outcome, after its commit."""
+        if uplink.channel == PROVISION:
+            return await self._claimants.handle(uplink)
         if not self._directory.is_active(uplink.device_id):
             return unknown_device(uplink.device_id)
         if uplink.link != REPLAY:

@@ -315,3 +315,59 @@ class CodeRow(Model):
 
     class Meta:
         table = "code"
+
+
+# What a batch of devices is made with: each exchanges it for a credential of its own. `digest` as a device's token's.
+class ClaimKeyRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    name = fields.CharField(NAME)
+    digest = fields.CharField(64, unique=True)
+    hint = fields.CharField(8)
+    mode = fields.CharField(STATE)
+    profile = fields.CharField(NAME, default="")
+    tags = fields.TextField(default="[]")
+    networks = fields.TextField(default="[]")
+    uses = fields.IntField(default=0)
+    uses_limit = fields.IntField()
+    created_by = fields.CharField(NAME)
+    created_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField()
+    revoked_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "claim_key"
+
+
+# A device that may come with a claim key of mode "listed"; `claimed_at`: it has come.
+class ExpectedDeviceRow(Model):
+    id = fields.IntField(primary_key=True)
+    claim_key: fields.ForeignKeyRelation[ClaimKeyRow] = fields.ForeignKeyField(
+        "fleet.ClaimKeyRow", related_name="expected_rows", on_delete=fields.CASCADE
+    )
+    device_id = fields.CharField(DEVICE_ID)
+    claimed_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "expected_device"
+        unique_together = (("claim_key", "device_id"),)
+
+
+# Who asked to be let in, by the id it wants. `nonce` is the SHA-256 of what only the asker knows.
+class ApplicationRow(Model):
+    device_id = fields.CharField(DEVICE_ID, primary_key=True)
+    status = fields.CharField(STATE)
+    nonce = fields.CharField(64)
+    claim_key_id = fields.CharField(ID, default="")
+    profile = fields.CharField(NAME, default="")
+    tags = fields.TextField(default="[]")
+    info = fields.TextField(default="{}")
+    address = fields.CharField(ADDRESS, default="")
+    link = fields.CharField(ADDRESS, default="")
+    decided_by = fields.CharField(NAME, default="")
+    version = fields.IntField(default=1)
+    created_at = fields.DatetimeField()
+    updated_at = fields.DatetimeField()
+
+    class Meta:
+        table = "application"
+        indexes = (Index(fields=("status", "device_id")), Index(fields=("status", "updated_at")))

@@ -27,3 +27,5 @@ class FleetOptions:
     audit_limit: int = 200_000
     credential_cache: int = 50_000
     """Devices whose token is remembered as valid, so that a reconnect storm does not ask the database."""
+    ask_about_unknown: bool = False
+    """Devices without a claim key may apply, and wait until an operator accepts or rejects them."""

@@ -21,6 +21,11 @@ OTA_STATUS = "ota/status"
 OTA_CHUNK = "ota/chunk"
 OTA_CHUNK_GET = "ota/chunk/get"
 STATUS = "status"
+PROVISION = "provision"
+PROVISION_ANSWER = "provision/answer"
+
+CLAIMANT = "provision"
+"""The user name of who has no credential yet and asks for one; its client id is "provision:" and the id it wants."""
 
 TELEMETRY_CHANNELS = frozenset((TELEMETRY, TELEMETRY_BINARY, TELEMETRY_CBOR, TELEMETRY_SENML, TELEMETRY_SENML_CBOR))
 _UP = re.compile(
@@ -51,6 +56,12 @@ def split_topic(topic: str) -> tuple[str, str] | None:
 def is_uplink(channel: str) -> bool:
     """Whether a device may publish on this channel."""
     return _UP.fullmatch(channel) is not None
+
+
+def claimed_id(client_id: str) -> str | None:
+    """The device id that a claimant's client id asks for, or None."""
+    prefix, _, device_id = client_id.partition(":")
+    return device_id if prefix == CLAIMANT and is_device_id(device_id) else None
 
 
 def is_telemetry(channel: str) -> bool:

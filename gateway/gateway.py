@@ -18,7 +18,7 @@ from typing import Protocol
 import orjson
 
 from gateway.bus import Bus, Event
-from gateway.channels import TELEMETRY, is_telemetry, is_uplink
+from gateway.channels import PROVISION, TELEMETRY, is_telemetry, is_uplink
 from gateway.clocks import Clocks
 from gateway.control_lanes import ControlLanes
 from gateway.dead_letters import DeadLetter, DeadLetters, LetterBounds
@@ -237,7 +237,9 @@ class Gateway:
         control: list[int] = []
         refused: list[tuple[int, Outcome]] = []
         for place, uplink in enumerate(batch):
-            if not registry.is_active(uplink.device_id):
+            if uplink.channel == PROVISION:
+                control.append(place)
+            elif not registry.is_active(uplink.device_id):
                 refused.append((place, unknown_device(uplink.device_id)))
             elif is_telemetry(uplink.channel):
                 telemetry.append(place)

@@ -119,6 +119,14 @@ class DeadLetterSettings(Section):
     limit_mib: int = Field(64, ge=1, description="Size of all their payloads at which the oldest are dropped")
 
 
+class ProvisioningSettings(Section):
+    """Devices that nobody has created."""
+
+    unknown_devices: Literal["refuse", "ask"] = Field(
+        "refuse", description="Without a claim key: refused, or waiting until an operator accepts or rejects them"
+    )
+
+
 class AdminSettings(Section):
     """The first administrator, for set-ups without a person."""
 
@@ -144,6 +152,7 @@ class Settings(Section):
     store: StoreSettings = StoreSettings()
     journal: JournalSettings = JournalSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
+    provisioning: ProvisioningSettings = ProvisioningSettings()
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
 

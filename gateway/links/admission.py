@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from broker.reason import ReasonCode
-from gateway.channels import is_uplink, split_topic
+from gateway.channels import CLAIMANT, PROVISION, is_uplink, split_topic
 from gateway.link import TAKEN, Outcome
 from gateway.refusals import is_temporary, unknown_channel
 
@@ -34,6 +34,8 @@ def admit(topic: str, username: str) -> tuple[str, str] | Outcome:
 
 def _admit(topic: str, username: str) -> tuple[str, str] | Outcome:
     parts = split_topic(topic)
+    if username == CLAIMANT:  # the guard has seen to it that the id is the one of its client id
+        return parts if parts is not None and parts[1] == PROVISION else FOREIGN_TOPIC
     if parts is None or not is_uplink(parts[1]):
         return unknown_channel(topic if parts is None else parts[1])
     return parts if parts[0] == username else FOREIGN_TOPIC

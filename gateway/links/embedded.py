@@ -21,7 +21,7 @@ from broker.engine import Done as EngineDone
 from broker.engine import Engine, Publish, SessionInfo
 from broker.errors import EngineStopped
 from broker.reason import ReasonCode
-from gateway.channels import topic_of
+from gateway.channels import CLAIMANT, PROVISION_ANSWER, topic_of
 from gateway.link import Downlink, Outcome, Receiver, Uplink
 from gateway.links.admission import FOREIGN_TOPIC, admit, puback_code, puback_codes
 
@@ -68,7 +68,10 @@ class EmbeddedLink:
         For a device that is away only retained messages are published: the fleet sends everything else again when
         the device connects, and a session that had kept it too would deliver it twice.
         """
-        if self.engine is None or (downlink.device_id not in self._connections and not downlink.retain):
+        is_for_device = downlink.channel != PROVISION_ANSWER  # else for a claimant, which is no device yet
+        if self.engine is None or (
+            is_for_device and downlink.device_id not in self._connections and not downlink.retain
+        ):
             return False
         message = Publish(
             topic=topic_of(downlink.device_id, downlink.channel),
@@ -129,6 +132,8 @@ class EmbeddedLink:
 
     def connected(self, session: SessionInfo) -> None:
         device_id = session.username
+        if device_id == CLAIMANT:
+            return
         clients = self._connections.get(device_id)
         first = clients is None
         if clients is None:

@@ -1,4 +1,4 @@
-"""What the device HTTP API asks of the fleet: whose token this is, and which file a device may have. No I/O here."""
+"""What the device HTTP API asks of the fleet: whose token this is, which file it may have, who may come in. No I/O."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,4 +24,8 @@ class Desk(Protocol):
 
     async def artifact(self, device_id: str, artifact_id: str) -> ArtifactFile | None:
         """The file, when an unfinished update job of this device offers it."""
+        ...
+
+    async def provision(self, body: bytes, address: str, link: str) -> tuple[int, dict[str, object]]:
+        """Let in a device that has no credential yet: 201 with its credentials, or 202: it waits. Raises Problem."""
         ...

@@ -41,6 +41,7 @@ DEVICE = web.RequestKey("device", HttpDevice)
 
 PREFIX = "/device/v1"
 ARTIFACT = "artifact"
+PROVISION = "provision"
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -96,6 +97,7 @@ class Routes:
                 web.get(f"{PREFIX}/ota", self._get_offer, allow_head=False),
                 web.post(f"{PREFIX}/ota/{{job}}/status", self._post_job_status),
                 web.get(f"{PREFIX}/artifacts/{{id}}", self._get_artifact, name=ARTIFACT),
+                web.post(f"{PREFIX}/provision", self._post_provision, name=PROVISION),
             ]
         )
         app.on_response_prepare.append(_add_common_headers)
@@ -128,6 +130,8 @@ class Routes:
     async def _device(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         if request.match_info.http_exception is not None:
             return await handler(request)  # 404 and 405 tell nothing that the documentation does not
+        if request.match_info.route.name == PROVISION:
+            return await handler(request)  # who asks has no credential yet
         device = await self._authenticate(request)
         request[DEVICE] = device
         with self._attendance.request(device):
@@ -283,6 +287,14 @@ class Routes:
             raise Problem(404, "no such artifact, or not meant for this device")
         with device.download(request.transport):
             return await self._downloads.serve(request, file, lambda: not device.is_kicked)
+
+    async def _post_provision(self, request: web.Request) -> web.StreamResponse:
+        media_type(request, (JSON,))
+        status, answer = await self._desk.provision(await self._body(request), request.remote or "", self._link)
+        response = _json(answer, status=status)
+        if "retry_after" in answer:
+            response.headers["Retry-After"] = str(answer["retry_after"])
+        return response
 
     async def _poll(self, request: web.Request, look: Callable[[], _T | None]) -> _T | None:
         device = request[DEVICE]

@@ -45,6 +45,9 @@ class Desk:
     async def artifact(self, device_id: str, artifact_id: str) -> ArtifactFile | None:
         return self.files.get((device_id, artifact_id))
 
+    async def provision(self, body: bytes, address: str, link: str) -> tuple[int, dict[str, object]]:
+        return 202, {"asked": body.decode(), "address": address, "link": link, "retry_after": 30}
+
 
 OPTIONS = HttpOptions(port=0, routes=RouteOptions(settle_s=0.0, twin_timeout_s=0.2, body_patience_s=5.0))
 
@@ -280,7 +283,7 @@ async def test_a_gateway_that_does_not_answer_in_time_is_503() -> None:
         ("commands/a%2Fb/status", JSON, 404),
         ("commands/%00/status", JSON, 404),
         ("nothing", JSON, 404),
-        ("provision", JSON, 404),
+        ("provision", {"Content-Type": "text/plain"}, 415),
         ("commands", JSON, 405),
     ],
 )
@@ -290,6 +293,16 @@ async def test_what_cannot_be_taken_says_why(api: Api, path: str, headers: dict[
     assert answer == status
     assert ("Allow" in response.headers) == (status == 405)
     assert api.recorder.uplinks_seen == []
+
+
+async def test_who_has_no_credential_yet_asks_for_one(api: Api) -> None:
+    headers = {**JSON, "Authorization": ""}
+    status, answer, response = await api.ask("POST", "provision", data=b'{"id": "x"}', headers=headers)
+    assert (status, answer["asked"], answer["address"]) == (202, '{"id": "x"}', "127.0.0.1")
+    assert response.headers["Retry-After"] == "30"
+    assert api.recorder.uplinks_seen == []
+    status, _, _ = await api.ask("POST", "provision", data=b" " * 70_000, headers=headers)
+    assert status == 413
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,14 @@ from broker.engine import SessionInfo
 from broker.native.topic_tree import TopicLevels, TopicLook
 from broker.reason import ReasonCode
 from fleet.actor import SYSTEM, Actor
+from fleet.claim_keys import ClaimKey, ClaimMode, ExpectedDevice
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed, TooManyAttempts, Unauthorized
 from fleet.machines.campaign import CampaignState
 from fleet.machines.command import CommandState
 from fleet.machines.job import JobState
 from fleet.page import Page
 from fleet.profiles import StoredProfile
+from fleet.provisioning import Application, ApplicationStatus
 from fleet.views import (
     Artifact,
     AuditEntry,
@@ -544,8 +546,84 @@ class Profiles:
         del self.by_name[name]
 
 
+class ClaimKeys:
+    def __init__(self) -> None:
+        self.by_id = {"X0": self._made("X0", "pumps", ClaimMode.LISTED)}
+        self.lists: dict[str, list[str]] = {"X0": []}
+
+    @staticmethod
+    def _made(id: str, name: str, mode: ClaimMode, **fields: Any) -> ClaimKey:
+        rest = {"profile": None, "tags": (), "networks": (), "uses_limit": 1, "expires_at": NOW, **fields}
+        return ClaimKey(
+            id=id, name=name, hint="abcd", mode=mode, uses=0, created_by="anna", created_at=NOW, revoked_at=None, **rest
+        )
+
+    async def create(self, actor: Actor, *, name: str, mode: ClaimMode, **fields: Any) -> tuple[ClaimKey, str]:
+        made = self.by_id["X1"] = self._made("X1", name, mode, **fields)
+        return made, "mrc_secret"
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[ClaimKey]:
+        return Page(items=list(self.by_id.values()), total=len(self.by_id))
+
+    async def get(self, id: str) -> ClaimKey:
+        if id not in self.by_id:
+            raise NotFound("claim key", id)
+        return self.by_id[id]
+
+    async def revoke(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+
+    async def expect(self, actor: Actor, id: str, device_ids: Sequence[str]) -> int:
+        await self.get(id)
+        self.lists[id].extend(device_ids)
+        return len(device_ids)
+
+    async def expected(self, id: str, *, cursor: str | None = None, limit: int = 50) -> Page[ExpectedDevice]:
+        await self.get(id)
+        return Page(items=[ExpectedDevice(device_id=one, claimed_at=None) for one in self.lists[id]])
+
+
+class Provisioning:
+    def __init__(self) -> None:
+        self.status = {"pump-7": ApplicationStatus.PENDING}
+
+    def _view(self, device_id: str) -> Application:
+        if device_id not in self.status:
+            raise NotFound("application", device_id)
+        return Application(
+            device_id=device_id,
+            status=self.status[device_id],
+            claim_key_id=None,
+            info={"serial": 7},
+            address="192.0.2.7",
+            link="http",
+            decided_by=None,
+            created_at=NOW,
+            updated_at=NOW,
+        )
+
+    async def list(self, *, status: str = "", cursor: str | None = None, limit: int = 50) -> Page[Application]:
+        return Page(items=[self._view(one) for one in self.status], total=len(self.status))
+
+    async def accept(self, actor: Actor, device_id: str, **fields: Any) -> Application:
+        self._view(device_id)
+        self.status[device_id] = ApplicationStatus.ACCEPTED
+        return self._view(device_id)
+
+    async def reject(self, actor: Actor, device_id: str) -> Application:
+        self._view(device_id)
+        self.status[device_id] = ApplicationStatus.REJECTED
+        return self._view(device_id)
+
+    async def delete(self, actor: Actor, device_id: str) -> None:
+        self._view(device_id)
+        del self.status[device_id]
+
+
 class Fleet:
     def __init__(self, directory: Path, bus: Bus) -> None:
+        self.claim_keys = ClaimKeys()
+        self.provisioning = Provisioning()
         self.devices = Devices()
         self.profiles = Profiles()
         self.people = People()

@@ -28,6 +28,8 @@ IDS = {
     "letters": "1",
     "replays": "R0",
     "jobs": "J0",
+    "keys": "X0",
+    "applications": "pump-7",
 }
 BODIES: dict[str, Any] = {
     "set_up": {"token": "t", "username": "alice", "password": "long enough"},
@@ -35,6 +37,8 @@ BODIES: dict[str, Any] = {
     "exchange_code": {"code": "wrong"},
     "refresh_tokens": {"refresh_token": "wrong"},
     "create_device": {"id": "pump-8"},
+    "create_claim_key": {"name": "pumps", "expires_at": "2030-01-01T00:00:00Z", "uses_limit": 10},
+    "expect_devices": {"devices": ["pump-8"]},
     "create_profile": {"name": "tank"},
     "test_draft": {"profile": {}, "payload": "{}"},
     "test_profile": {"payload": "{}"},

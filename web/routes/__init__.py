@@ -8,6 +8,7 @@ from web.routes.dead_letters import dead_letters
 from web.routes.devices import credentials, devices, timeline, twins
 from web.routes.firmware import artifacts, campaigns
 from web.routes.profiles import profiles
+from web.routes.provisioning import provisioning
 from web.routes.store import store
 from web.routes.system import audit, system
 from web.routes.telemetry import telemetry
@@ -16,6 +17,7 @@ SUBJECTS: tuple[Routes, ...] = (
     signing_in,
     devices,
     credentials,
+    provisioning,
     profiles,
     telemetry,
     twins,
