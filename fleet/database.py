@@ -164,28 +164,37 @@ class Database:
             raise
         await context.__aexit__(None, None, None)
 
-    async def execute(self, statement: str, values: Sequence[object]) -> None:
-        """A statement that the models cannot say, with ? for its values."""
+    async def execute(self, statement: str, values: Sequence[object]) -> list[dict[str, Any]]:
+        """A statement that the models cannot say, with ? for its values; the rows that it returns."""
         if self.is_postgres:
             parts = statement.split("?")
             statement = "".join(f"{part}${n}" for n, part in enumerate(parts[:-1], 1)) + parts[-1]
-        await self.client.execute_query(statement, list(values))
+        return await self.client.execute_query_dict(statement, list(values))
 
-    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Many rows by few statements.
+    async def insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, unless_same: str = ""
+    ) -> set[object]:
+        """Many rows by few statements; the first columns of those that were put in.
+
+        `unless_same` names a unique column: a row whose value is there already is left out.
 
         Not executemany: beside a busy event loop the SQLite thread then waits for the interpreter lock at each row.
         """
         step = _PARAMETERS // len(columns)
         names = ", ".join(f'"{column}"' for column in columns)
         row_places = f"({', '.join('?' * len(columns))})"
+        otherwise = f' ON CONFLICT ("{unless_same}") DO NOTHING' if unless_same else ""
+        otherwise += f' RETURNING "{columns[0]}"'
+        inserted: set[object] = set()
         for start in range(0, len(rows), step):
             chunk = rows[start : start + step]
             places = ", ".join([row_places] * len(chunk))
-            await self.execute(
-                f'INSERT INTO "{table}" ({names}) VALUES {places}',  # noqa: S608
+            found = await self.execute(
+                f'INSERT INTO "{table}" ({names}) VALUES {places}{otherwise}',  # noqa: S608
                 [value for row in chunk for value in row],
             )
+            inserted.update(row[columns[0]] for row in found)
+        return inserted
 
     @property
     def is_postgres(self) -> bool:

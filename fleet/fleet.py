@@ -171,7 +171,6 @@ class Fleet:
             downloads=self.downloads,
             timeline=self.timeline,
             claimants=claimants,
-            clock=clock,
         )
         self._join()
 

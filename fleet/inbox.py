@@ -6,14 +6,13 @@ given after the commit; what cannot be read is refused with a reason, and our ow
 
 import hashlib
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from typing import Any
 
 import orjson
 
 from broker.reason import ReasonCode
 from fleet.claimants import Claimants
-from fleet.clock import Clock
 from fleet.commands import Commands
 from fleet.database import trouble
 from fleet.directory import Directory
@@ -33,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 PAYLOAD_LIMIT_BYTES = 64 * 1024
 EVENT_DATA_LIMIT_BYTES = 8 * 1024
-_RECENT_S = 300.0  # a device sends again within its keep-alive, or when it is back from a short absence
-_RECENT_LIMIT = 20_000
 _BUSY_RETRY_S = 2.0
 _TROUBLE_RETRY_S = 5.0
 
@@ -64,7 +61,6 @@ class Inbox:
         downloads: Downloads,
         timeline: Timeline,
         claimants: Claimants,
-        clock: Clock,
     ) -> None:
         self._directory = directory
         self._presence = presence
@@ -74,8 +70,6 @@ class Inbox:
         self._downloads = downloads
         self._timeline = timeline
         self._claimants = claimants
-        self._clock = clock
-        self._recent: OrderedDict[bytes, float] = OrderedDict()
         self.refusals: Counter[str] = Counter()
         """Messages refused, by reason; the reasons are a fixed set of slugs."""
 
@@ -148,7 +142,7 @@ class Inbox:
         return TAKEN
 
     async def _event(self, uplink: Uplink, message: dict[str, Any]) -> None:
-        """An entry of the device's own log. One that has a time is the same one when it comes again."""
+        """An entry of the device's own log."""
         text, ts = message.get("message"), message.get("ts")
         if not isinstance(text, str) or not text.strip():
             raise Invalid("message", "must be text")
@@ -159,9 +153,8 @@ class Inbox:
             raise Invalid("level", f"must be one of {', '.join(_LEVELS)}")
         data = message.get("data")
         checked_json("data", data, limit_bytes=EVENT_DATA_LIMIT_BYTES)
-        identity = hashlib.sha256(f"{uplink.device_id}\0".encode() + uplink.payload).digest()
-        if ts is not None and self._is_recent(identity):
-            return
+        # One that has a time is the same one when it comes again, however much later.
+        digest = hashlib.sha256(f"{uplink.device_id}\0".encode() + uplink.payload).hexdigest()[:32]
         details = {"ts": ts, "data": data}
         await self._timeline.record(
             uplink.device_id,
@@ -169,12 +162,5 @@ class Inbox:
             text,
             level=_LEVELS[level.lower()],
             data={key: value for key, value in details.items() if value is not None},
+            identity=None if ts is None else digest,
         )
-        if ts is not None:
-            self._recent[identity] = self._clock.monotonic()
-
-    def _is_recent(self, identity: bytes) -> bool:
-        oldest_kept = self._clock.monotonic() - _RECENT_S
-        while self._recent and (len(self._recent) > _RECENT_LIMIT or next(iter(self._recent.values())) < oldest_kept):
-            self._recent.popitem(last=False)
-        return identity in self._recent

@@ -228,6 +228,8 @@ class TimelineRow(Model):
     level = fields.CharField(STATE)
     summary = fields.TextField()
     data = fields.TextField(default="{}")
+    # Of an event of the device's own that may come twice: the same one again is no entry. NULLs do not collide.
+    identity = fields.CharField(32, null=True, unique=True)
 
     class Meta:
         table = "timeline"

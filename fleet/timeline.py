@@ -73,9 +73,10 @@ class Timeline:
         *,
         level: Level = Level.INFO,
         data: dict[str, Any] | None = None,
+        identity: str | None = None,
     ) -> None:
-        """Add an entry and return once it is committed."""
-        await self._batcher.put(self._entry(device_id, kind, summary, level, data))
+        """Add an entry and return once it is committed; not one whose `identity` (32 characters) is there already."""
+        await self._batcher.put(self._entry(device_id, kind, summary, level, data, identity))
 
     def show(self, device_id: str, kind: TimelineKind, summary: str, data: dict[str, Any]) -> None:
         """Let those who watch see an entry that is not worth keeping."""
@@ -124,7 +125,13 @@ class Timeline:
                 await TimelineRow.filter(device_id=device_id, id__lte=beyond[0]).delete()
 
     def _entry(
-        self, device_id: str, kind: TimelineKind, summary: str, level: Level, data: dict[str, Any] | None
+        self,
+        device_id: str,
+        kind: TimelineKind,
+        summary: str,
+        level: Level,
+        data: dict[str, Any] | None,
+        identity: str | None = None,
     ) -> TimelineEntry:
         return TimelineEntry(
             id=new_id(),
@@ -134,12 +141,13 @@ class Timeline:
             level=level,
             summary=peer_text(summary, _SUMMARY_LIMIT),
             data=data or {},
+            identity=identity,
         )
 
     async def _write(self, entries: Sequence[TimelineEntry]) -> None:
-        await self._database.insert(
+        inserted = await self._database.insert(
             "timeline",
-            ("id", "device_id", "at", "kind", "level", "summary", "data"),
+            ("id", "device_id", "at", "kind", "level", "summary", "data", "identity"),
             [
                 (
                     entry.id,
@@ -149,10 +157,13 @@ class Timeline:
                     entry.level.value,
                     entry.summary,
                     orjson.dumps(entry.data).decode(),
+                    entry.identity,
                 )
                 for entry in entries
             ],
+            unless_same="identity",
         )
+        entries = [entry for entry in entries if entry.id in inserted]
         self._added.update(entry.device_id for entry in entries)
         if self._bus.watched("messages"):
             for entry in entries:

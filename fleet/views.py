@@ -301,6 +301,8 @@ class TimelineEntry:
     level: Level
     summary: str
     data: dict[str, Any] = field(default_factory=dict)
+    identity: str | None = None
+    """Of an event that may come twice; None: of its own."""
 
     def json(self) -> dict[str, Any]:
         return {

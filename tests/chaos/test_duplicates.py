@@ -117,7 +117,6 @@ async def test_redelivered_across_a_kill_it_is_one_point(server: MooringProcess)
         await assert_one_point(api, "killed")
 
 
-@pytest.mark.xfail(strict=True, reason="fleet/inbox.py knows recent events from memory alone, and a kill empties it")
 async def test_redelivered_across_a_kill_it_is_one_event(server: MooringProcess) -> None:
     await redeliver_across_a_kill(server, "killed-too")
     async with operator(server) as api:
