@@ -36,8 +36,9 @@ bench: $(DEV_STAMP) ## the benchmarks, peers in the same run
 	sh tests/install_servers.sh
 	$(BIN)/python -m benchmarks
 
-fuzz: $(DEV_STAMP) ## the models of the broker at length, then two million damaged packets (6 minutes; ARGS="--seeds 7 8")
+fuzz: $(DEV_STAMP) ## the models of the broker and every parser at length, then two million damaged packets (ARGS="--seeds 7 8")
 	MODEL_DEPTH=10 $(BIN)/python -m pytest -q --timeout=900 tests/broker/test_native_inbound_model.py tests/broker/test_native_broker_model.py
+	FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest -q -n 2 --timeout=7200 tests/fuzz/test_parsers.py
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 chaos: $(DEV_STAMP) ## kill, overload and starve a server for a quarter of an hour (the tests do it for a minute)
