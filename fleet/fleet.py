@@ -30,6 +30,7 @@ from fleet.forgetting import Forgetting
 from fleet.guard import DeviceGuard
 from fleet.inbox import Inbox
 from fleet.jobs import Jobs
+from fleet.leaps import Leaps
 from fleet.logins import Logins
 from fleet.options import FleetOptions
 from fleet.outbox import Outbox
@@ -61,6 +62,7 @@ class Fleet:
         secret = options.jwt_secret or load_secret(data_dir / "jwt.key")
         self.options = options
         self._data_dir = DataDir(data_dir)
+        self._clock = clock
         self.database = Database(options.database_url or f"sqlite://{data_dir / 'fleet.db'}")
         self.timers = Timers(clock)
         self.audit = Audit(clock, limit=options.audit_limit)
@@ -241,6 +243,7 @@ class Fleet:
         self._forgetting.add("timeline", self.timeline.delete_device)
         self._forgetting.add("gateway", self._forget_in_gateway)
         timers = self.timers
+        timers.add("follow leaps of the clock", 0.2, Leaps(database=self.database, clock=self._clock).follow)
         timers.add("drop connections again", 0.2, self._credentials.expel_again)
         timers.add("show campaigns", 0.5, self.campaigns.show_changed)
         timers.add("expire commands", 1.0, self.commands.expire)

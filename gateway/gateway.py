@@ -117,15 +117,18 @@ class Gateway:
         now_ms: Callable[[], int] = wall_clock_ms,
         monotonic: Callable[[], float] = time.monotonic,
         kept_since_ms: Callable[[str], int] | None = None,
+        age_now_ms: Callable[[], int] | None = None,
     ) -> None:
         """`kept_since_ms` says since when the store keeps a device's readings: older ones are refused (too_old).
         `profile_of` gives the profile that reads a device's telemetry; asked per message, so from memory.
+        `age_now_ms` is the clock by which dead letters are deleted for their age; None: `now_ms`.
         """
         self.bus = bus
         self.store = store
         self.links = tuple(links)
         self.journal = Journal(options.data_dir / "journal.db", options.journal, now_ms=now_ms, monotonic=monotonic)
-        self.dead_letters = DeadLetters(options.data_dir / "dead_letters.db", options.letters, now_ms=now_ms)
+        letters = options.data_dir / "dead_letters.db"
+        self.dead_letters = DeadLetters(letters, options.letters, now_ms=age_now_ms or now_ms)
         self.replays = Replays(self.dead_letters, self._route)
         self._recent = Recent(limit_bytes=options.recent_limit_bytes)
         self.drain = Drain(

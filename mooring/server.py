@@ -24,6 +24,7 @@ from fleet.errors import SetupError
 from fleet.fleet import Fleet
 from fleet.options import FleetOptions
 from fleet.views import Level, TimelineKind
+from gateway.ages import Ages
 from gateway.bus import Bus
 from gateway.dead_letters import LetterBounds
 from gateway.gateway import Gateway, GatewayOptions
@@ -114,7 +115,8 @@ class Server:
         """
         settings, bus = self._settings, Bus()
         self.fleet = Fleet(self._fleet_options(), bus=bus)
-        store = open_store(settings, retention_of=self.fleet.retention_days_of)
+        ages = Ages(last_ran_ms=_last_ran_ms(settings.data_dir))
+        store = open_store(settings, retention_of=self.fleet.retention_days_of, now_ms=ages.now_ms)
         self.gateway = Gateway(
             GatewayOptions(
                 data_dir=settings.data_dir, journal=_journal_options(settings), letters=_letter_bounds(settings)
@@ -125,6 +127,7 @@ class Server:
             # The other stores have a retention of their own, and say themselves what is too old for it.
             kept_since_ms=store.kept_since_ms if isinstance(store, EmbeddedStore) else None,
             profile_of=self.fleet.profiles.reader_of,
+            age_now_ms=ages.now_ms,
         )
         self.gateway.clocks.on_change = self._note_clock
 
@@ -248,6 +251,13 @@ async def migrate(settings: Settings) -> list[str]:
     with _told_in_one_line(settings):
         applied = await Database(settings.database_url).migrate()
     return [f"applied {name}" for name in applied] or ["the database is up to date"]
+
+
+def _last_ran_ms(data_dir: Path) -> int | None:
+    """When a server last ran on this directory, by the clock of that time; None if none has."""
+    with suppress(OSError):
+        return int((data_dir / "journal.db").stat().st_mtime * 1000)
+    return None
 
 
 def _make_data_dir(path: Path) -> None:

@@ -9,9 +9,14 @@ from gateway.stores.victoriametrics import VictoriaOptions, VictoriaStore
 from mooring.settings import Settings
 
 
-def open_store(settings: Settings, *, retention_of: Callable[[str], int | None] | None = None) -> Store:
-    """Made, not yet opened. `retention_of` says for how many days a device's readings are kept: the embedded store
-    alone asks it; the others have one retention for all."""
+def open_store(
+    settings: Settings,
+    *,
+    retention_of: Callable[[str], int | None] | None = None,
+    now_ms: Callable[[], int] | None = None,
+) -> Store:
+    """Made, not yet opened. `retention_of` says for how many days a device's readings are kept, `now_ms` by which
+    clock: the embedded store alone asks them; the others have one retention for all, and a clock of their own."""
     store = settings.store
     token = store.token.get_secret_value() if store.token else ""
     if store.kind == "influxdb" and store.url:
@@ -33,4 +38,5 @@ def open_store(settings: Settings, *, retention_of: Callable[[str], int | None] 
             limit_bytes=None if store.limit_mib is None else store.limit_mib * 1024 * 1024,
         ),
         retention_of=retention_of,
+        now_ms=now_ms,
     )
