@@ -7,7 +7,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-docs chaos fuzz docs clean console
+.PHONY: help demo test lint fmt bench bench-docs chaos fuzz ledger docs clean console
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ chaos: $(DEV_STAMP) ## kill, overload and starve a server for a quarter of an ho
 	sh tests/install_servers.sh
 	CHAOS_SECONDS=60 CHAOS_ROUNDS=100 CHAOS_KILLS=30 CHAOS_FLIPS=5000 $(BIN)/python -m pytest --timeout=1800 tests/chaos \
 		tests/e2e/test_overload.py tests/e2e/test_kill.py tests/gateway/test_journal_damage.py tests/gateway/test_journal_faults.py
+
+ledger: $(DEV_STAMP) ## an hour of kills, bad disks, networks and clocks; then every message is accounted for
+	sh tests/install_servers.sh
+	LEDGER_SECONDS=3600 $(BIN)/python -m pytest -q -s --timeout=10800 tests/chaos/test_hour.py
 
 bench-docs: $(DEV_STAMP) ## measure all and write docs/benchmarks.md and its pictures again (forty quiet minutes)
 	sh tests/install_servers.sh

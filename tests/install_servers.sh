@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the real servers and the browser that the tests talk to, where Debian's apt is there and may be used.
 # Where it is not, the tests that need a missing one are skipped by name; with CI=true they fail instead.
-packages="curl mosquitto mosquitto-clients victoria-metrics influxdb postgresql chromium-headless-shell fiu-utils"
+packages="curl mosquitto mosquitto-clients victoria-metrics influxdb postgresql chromium-headless-shell fiu-utils libfaketime"
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from math import inf
 
 import paho.mqtt.client as paho
 
@@ -100,7 +101,10 @@ class MqttSender(Loader):
 class Fleet:
     """Devices over MQTT 3.1.1, MQTT 5 and HTTP at once, and their books."""
 
-    def __init__(self, server: MooringProcess, tokens: Mapping[str, str], ledger: Ledger) -> None:
+    def __init__(
+        self, server: MooringProcess, tokens: Mapping[str, str], ledger: Ledger, *, per_s: float = inf
+    ) -> None:
+        """`per_s`: messages a second of each over MQTT, at most."""
         self.ledger = ledger
         self.mqtt: list[MqttSender] = []
         self.http: list[HttpSender] = []
@@ -109,7 +113,9 @@ class Fleet:
                 self.http.append(HttpSender(device_id, token, server.endpoints["device_http_port"], ledger))
             else:
                 protocol = (paho.MQTTv311, paho.MQTTv5)[number % 2]
-                self.mqtt.append(MqttSender(device_id, token, server.mqtt_port, ledger.base_ms, protocol=protocol))
+                self.mqtt.append(
+                    MqttSender(device_id, token, server.mqtt_port, ledger.base_ms, protocol=protocol, per_s=per_s)
+                )
 
     @property
     def acknowledged(self) -> int:
@@ -132,8 +138,10 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def sending(server: MooringProcess, tokens: Mapping[str, str], ledger: Ledger) -> Iterator[Fleet]:
-    fleet = Fleet(server, tokens, ledger)
+def sending(
+    server: MooringProcess, tokens: Mapping[str, str], ledger: Ledger, *, per_s: float = inf
+) -> Iterator[Fleet]:
+    fleet = Fleet(server, tokens, ledger, per_s=per_s)
     try:
         yield fleet
     finally:

@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections import deque
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,24 @@ class Loader:
     """A device that publishes point after point at QoS 1 and notes which ones were acknowledged."""
 
     def __init__(
-        self, device_id: str, token: str, port: int, base_ms: int, *, protocol: MQTTProtocolVersion = paho.MQTTv311
+        self,
+        device_id: str,
+        token: str,
+        port: int,
+        base_ms: int,
+        *,
+        protocol: MQTTProtocolVersion = paho.MQTTv311,
+        per_s: float = inf,
     ) -> None:
+        self._pause_s = 1 / per_s
         self.device_id = device_id
         self.base_ms = base_ms
         self.sent = 0
         self.acknowledged: set[int] = set()
         self._by_mid: dict[int, int] = {}
         # From paho's thread to ours without a lock: paho holds its own while it calls back.
-        self._acks: deque[int] = deque()
+        self._acks: deque[tuple[int, bool]] = deque()
+        self._refused: deque[int] = deque()  # for now, as by a full disk: MQTT 5 tells, and the device sends again
         self._stopping = threading.Event()
         mqtt5 = protocol == paho.MQTTv5
         self._client = paho.Client(
@@ -50,7 +60,9 @@ class Loader:
         self._client.username_pw_set(device_id, token)
         self._client.reconnect_delay_set(1, 1)
         self._client.max_inflight_messages_set(50)
-        self._client.on_publish = lambda client, data, mid, reason, properties: self._acks.append(mid)
+        self._client.on_publish = lambda client, data, mid, reason, properties: self._acks.append(
+            (mid, not reason.is_failure)
+        )
         keep: dict[str, Any] = {}
         if mqtt5:
             keep = {"clean_start": False, "properties": Properties(PacketTypes.CONNECT)}
@@ -66,20 +78,35 @@ class Loader:
             if len(self._by_mid) >= 100:
                 time.sleep(0.002)
                 continue
-            payload = json.dumps({"ts": self.base_ms + self.sent, "values": {"n": self.sent}})
-            info = self._client.publish(f"devices/{self.device_id}/telemetry", payload, qos=1)
-            self._by_mid[info.mid] = self.sent
-            self.sent += 1
+            if self._refused:
+                self._publish(self._refused.popleft())
+            else:
+                self._publish(self.sent)
+                self.sent += 1
+            if self._pause_s:
+                time.sleep(self._pause_s)
         deadline = time.monotonic() + 20
-        while self._by_mid and time.monotonic() < deadline:
+        while (self._by_mid or self._refused) and time.monotonic() < deadline:
             self._note_acks()
+            if self._refused:
+                self._publish(self._refused.popleft())
             time.sleep(0.01)
         self._client.disconnect()
         self._client.loop_stop()
 
+    def _publish(self, number: int) -> None:
+        payload = json.dumps({"ts": self.base_ms + number, "values": {"n": number}})
+        info = self._client.publish(f"devices/{self.device_id}/telemetry", payload, qos=1)
+        self._by_mid[info.mid] = number
+
     def _note_acks(self) -> None:
         while self._acks:
-            self.acknowledged.add(self._by_mid.pop(self._acks.popleft()))
+            mid, taken = self._acks.popleft()
+            number = self._by_mid.pop(mid)
+            if taken:
+                self.acknowledged.add(number)
+            else:
+                self._refused.append(number)
 
     def abandon(self) -> None:
         """Leave without waiting for anything."""
