@@ -282,7 +282,7 @@ class Connection(asyncio.Protocol):
                 transport.max_size = 256 * 1024
         session.emit(connack)
         if self.hub.options.max_publishes_per_s:
-            self._slow_down(self.hub.allowances.wait_s(session.client_id, self.heard_at))
+            self._slow_down(self.hub.allowances.wait_s(_payer(session), self.heard_at))
 
     def send(self, data: bytes) -> None:
         """What the session had to say since the last flush."""
@@ -416,7 +416,7 @@ class Connection(asyncio.Protocol):
     def throttle(self, messages: int, now: float) -> None:
         """Stop reading from a client that sends faster than it may, until it is on time again."""
         if self.session is not None:
-            self._slow_down(self.hub.allowances.spend(self.session.client_id, messages, now))
+            self._slow_down(self.hub.allowances.spend(_payer(self.session), messages, now))
 
     def _slow_down(self, wait_s: float) -> None:
         if wait_s > 0 and not self.ended:
@@ -425,6 +425,11 @@ class Connection(asyncio.Protocol):
                 logger.info("%s %.70r: sends faster than it may, and is read from slowly", self.address, self.username)
             self.block(Block.RATE)
             self._slowed = self.hub.loop.call_later(wait_s, self.unblock, Block.RATE)
+
+
+def _payer(session: Session) -> str:
+    """Whose allowance a session's messages come from: more client ids give a user no more. No user name has a NUL."""
+    return session.username or "\0" + session.client_id
 
 
 def _declared(rest: bytes | bytearray, limit: int) -> int:
