@@ -212,7 +212,8 @@ async def test_the_rights_are_those_of_who_was_proved_before_and_after() -> None
 class Hesitant(OneWord):
     """Lets everybody in at once, and takes its time at the second look."""
 
-    def __init__(self) -> None:
+    def __init__(self, verdict: ReasonCode) -> None:
+        self.verdict = verdict
         self.looks = 0
         self.go_on = asyncio.Event()
 
@@ -221,15 +222,17 @@ class Hesitant(OneWord):
         if self.looks == 2:
             with contextlib.suppress(asyncio.CancelledError):  # a method that does not let itself be disturbed
                 await self.go_on.wait()
-            return AuthStep(reason=ReasonCode.BAD_USER_NAME_OR_PASSWORD)
+            return AuthStep(reason=self.verdict)
         return AuthStep(reason=ReasonCode.SUCCESS, username="bob")
 
 
-async def test_what_becomes_of_it_does_not_touch_the_connection_that_took_over() -> None:
-    method = Hesitant()
+@pytest.mark.parametrize("verdict", [ReasonCode.BAD_USER_NAME_OR_PASSWORD, ReasonCode.SUCCESS])
+async def test_what_becomes_of_it_does_not_touch_the_connection_that_took_over(verdict: ReasonCode) -> None:
+    """Neither ends it, nor is answered on it."""
+    method = Hesitant(verdict)
     async with native(auth_methods={METHOD: method}) as broker, broker.raw() as old, broker.raw() as new:
         for client in (old, new):
-            client.send(wire.connect("c", authentication_method=METHOD))
+            client.send(wire.connect("c", authentication_method=METHOD, clean=False, session_expiry_interval=60))
             connack = await client.next()
             assert (connack.first, connack.reason) == (wire.CONNACK, 0)
             if client is old:
