@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 import resource
 import socket
 import time
@@ -70,6 +71,21 @@ async def test_wildcard_subscriptions_beside_many_topics_do_not_hold_up_the_othe
         await subscriber.subscribe(*many)
         await subscriber.unsubscribe(*many)
         assert await broker.lag_s() < LAG_S
+
+
+@pytest.mark.parametrize("fields", [{}, {"payload_format_indicator": 1}], ids=["plain", "not plain"])
+async def test_new_topics_below_many_deep_filters_do_not_hold_up_the_others(fields: dict[str, int]) -> None:
+    """Each is looked up among all the ways in which the filters match it."""
+    chance, levels = random.Random(1), 126
+    async with broker_child() as broker, client(broker, "s") as deep:
+        await deep.subscribe(*("/".join(chance.choices("+a", k=levels)) for _ in range(100)))
+        await broker.lag_s()
+        beginning = "/".join("a" * levels)
+        deep.send(*(wire.publish(f"{beginning}/{number}", **fields) for number in range(400)), wire.pingreq())
+        async with asyncio.timeout(60):
+            while wire.pingresp() not in await deep.reader.read(2**20):
+                pass
+        assert await broker.lag_s() < 3 * LAG_S  # all of them in one turn: 2 s
 
 
 async def test_10_000_user_properties_cost_next_to_nothing() -> None:
