@@ -36,7 +36,7 @@ bench: $(DEV_STAMP) ## the benchmarks, peers in the same run
 	sh tests/install_servers.sh
 	$(BIN)/python -m benchmarks
 
-fuzz: $(DEV_STAMP) ## the models of the broker at length, then two million damaged packets (6 minutes; ARGS="--seeds 7 8")
+fuzz: $(DEV_STAMP) ## the models of the broker at length, then two million damaged packets (6 minutes; ARGS="--seconds 600 --seeds 7 8 9")
 	MODEL_DEPTH=10 $(BIN)/python -m pytest -q --timeout=900 tests/broker/test_native_inbound_model.py tests/broker/test_native_broker_model.py
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
