@@ -36,7 +36,7 @@ bench: $(DEV_STAMP) ## the benchmarks, peers in the same run
 	sh tests/install_servers.sh
 	$(BIN)/python -m benchmarks
 
-fuzz: $(DEV_STAMP) ## the models of the broker and every parser at length, then two million damaged packets (ARGS="--seeds 7 8")
+fuzz: $(DEV_STAMP) ## the models of the broker and every parser at length, then two million damaged packets (ARGS="--seconds 600 --seeds 7 8 9")
 	MODEL_DEPTH=10 $(BIN)/python -m pytest -q --timeout=900 tests/broker/test_native_inbound_model.py tests/broker/test_native_broker_model.py
 	FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest -q -n 2 --timeout=7200 tests/fuzz/test_parsers.py
 	$(BIN)/python -m tests.fuzz $(ARGS)

@@ -71,7 +71,10 @@ class Watchdog:
             if due == seen or monotonic() - due <= self._stall_s:
                 continue
             seen = due
-            frame = sys._current_frames().get(self._loop_thread)
-            if frame is not None:
-                where = "".join(traceback.format_stack(frame)[-_FRAMES:])
-                logger.warning("the event loop has stood still for %.1f s, here:\n%s", self._stall_s, where)
+            self._say_where()
+
+    def _say_where(self) -> None:
+        frame = sys._current_frames().get(self._loop_thread)  # not kept: all that the loop's callers hold hangs on it
+        if frame is not None:
+            where = "".join(traceback.format_stack(frame)[-_FRAMES:])
+            logger.warning("the event loop has stood still for %.1f s, here:\n%s", self._stall_s, where)

@@ -45,7 +45,7 @@ class BrokerSettings(Section):
         True, description="`native` keeps sessions, what waits for them and retained messages in `{data_dir}/broker`"
     )
     max_publishes_per_s: int = Field(
-        100, ge=0, description="Messages a second of one client of `native`; a faster one is slowed down; 0: no limit"
+        100, ge=0, description="Messages a second of one device, on `native`; a faster one is slowed down; 0: no limit"
     )
     max_publishes_at_once: int = Field(
         1_000, ge=0, description="How many it may send at once after a rest, such as what it gathered offline"

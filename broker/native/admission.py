@@ -78,7 +78,7 @@ def first_packet(connection: "Connection", first: int, data: bytes, start: int, 
     if connection.exchange is not None:
         check_first_byte(first, MQTT_5)
         auth = cast(Auth, decode_body(first, data, start, end, MQTT_5))
-        connection.run(_continue(connection, connection.exchange, auth), "mqtt auth")
+        connection.run("mqtt auth", _continue, connection, connection.exchange, auth)
         return
     level = _level(data, start, end)
     connection.mqtt5 = level == MQTT_5
@@ -92,7 +92,7 @@ def first_packet(connection: "Connection", first: int, data: bytes, start: int, 
         hub.counters.rate_refused += 1
         _refuse(connection, ReasonCode.CONNECTION_RATE_EXCEEDED)
         return
-    connection.run(_admit(connection, packet), "mqtt connect")
+    connection.run("mqtt connect", _admit, connection, packet)
 
 
 def answer_malformed(connection: "Connection", fault: MalformedPacket) -> None:
@@ -123,7 +123,7 @@ def reauthenticate(connection: "Connection", session: Session, packet: Auth) -> 
         exchange.talk, exchange.request, exchange.finished = method.begin(request), request, False
     elif packet.reason != ReasonCode.CONTINUE_AUTHENTICATION or exchange.finished:
         raise MalformedPacket(ReasonCode.PROTOCOL_ERROR, "an AUTH that nobody waits for")
-    connection.run(_reauthenticate(connection, session, exchange, packet), "mqtt auth")
+    connection.run("mqtt auth", _reauthenticate, connection, session, exchange, packet)
 
 
 def _level(data: bytes, start: int, end: int) -> int:

@@ -5,12 +5,14 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from time import monotonic
 
 from broker.engine import Guard, Publish, SessionInfo, Sink, Tap
 from broker.errors import EngineStopped
 from broker.native.auth import AuthMethod
 from broker.native.block import Block
+from broker.native.connection import Connection
 from broker.native.hub import Hub
 from broker.native.keeping import Keeper
 from broker.native.listeners import Listeners
@@ -242,7 +244,7 @@ class Broker:
         metrics: dict[str, int | float] = dict(hub.counters.as_dict())
         metrics |= hub.gauges()
         metrics["held_back"] = sum(each.blocked > _NO_MORE_THAN_GUARD for each in hub.gate.connections)
-        metrics["undone_age_s"] = self._undone_age_s(hub)
+        metrics["undone_age_s"] = self._undone(hub)[0]
         metrics["sessions_displaced"] = hub.sessions.displaced
         metrics["routes_forgotten"] = hub.router.epoch
         metrics["uptime_s"] = monotonic() - self._started_at
@@ -254,19 +256,28 @@ class Broker:
         return metrics
 
     @staticmethod
-    def _undone_age_s(hub: Hub) -> float:
-        """How long the oldest message waits that sink or disk have not taken."""
-        oldest = min((since for each in hub.gate.connections if (since := each.owing.since) is not None), default=None)
-        return 0.0 if oldest is None else monotonic() - oldest
+    def _undone(hub: Hub) -> tuple[float, Connection | None]:
+        """How long the oldest message waits that sink or disk have not taken, and whose it is."""
+        waiting = ((since, each) for each in hub.gate.connections if (since := each.owing.since) is not None)
+        since, oldest = min(waiting, key=itemgetter(0), default=(None, None))
+        return (0.0, None) if since is None else (monotonic() - since, oldest)
+
+    def _watch_undone(self, hub: Hub) -> None:
+        """Tell once of a sink or disk that takes nothing any more. The client waits on: no acknowledgement may lie."""
+        age_s, waiting = self._undone(hub)
+        is_late = age_s >= _UNDONE_WARNING_S
+        if is_late and not self._told_undone and waiting is not None:
+            logger.warning(
+                "%s %.70r: waits %.0f s for an acknowledgement: what it sent is not taken over",
+                *(waiting.address, waiting.username, age_s),
+            )
+        self._told_undone = is_late
 
     def _publish_system_topics(self) -> None:
         hub = self._hub
         if hub is None:
             return
-        age_s = self._undone_age_s(hub)
-        if age_s >= _UNDONE_WARNING_S and not self._told_undone:
-            logger.warning("a client waits %.0f s for its acknowledgement: what it sent is not taken", age_s)
-        self._told_undone = age_s >= _UNDONE_WARNING_S
+        self._watch_undone(hub)
         self._system = hub.loop.call_later(self.options.sys_interval_s, self._publish_system_topics)
         now = monotonic()
         for topic, payload in system_messages(VERSION, self.metrics()):

@@ -9,9 +9,9 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
 
 from broker.native import admission
 from broker.native.answers import answer, nearest
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from broker.native.hub import Hub
 
 logger = logging.getLogger(__name__)
+
+Given = TypeVarTuple("Given")
 
 _KEEPALIVE_GRACE = 1.5  # [MQTT-3.1.2-22]; 3.1.1: [MQTT-3.1.2-24]
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
@@ -282,16 +284,19 @@ class Connection(asyncio.Protocol):
                 transport.max_size = 256 * 1024
         session.emit(connack)
         if self.hub.options.max_publishes_per_s:
-            self._slow_down(self.hub.allowances.wait_s(session.client_id, self.heard_at))
+            self._slow_down(self.hub.allowances.wait_s(_payer(session), self.heard_at))
 
     def send(self, data: bytes) -> None:
         """What the session had to say since the last flush."""
         self._write(data)
 
-    def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Do what must wait for the Guard; the client is not read from until it is done."""
+    def run(self, name: str, work: Callable[[*Given], Coroutine[Any, Any, None]], *given: *Given) -> None:
+        """Do what must wait for the Guard; the client is not read from until it is done.
+
+        It may come to an end before it has begun.
+        """
         self.block(Block.GUARD)
-        self._task = self.hub.loop.create_task(self._guarded(work), name=f"{name} {self.address}")
+        self._task = self.hub.loop.create_task(self._guarded(work, *given), name=f"{name} {self.address}")
 
     def fault(self, fault: MalformedPacket) -> None:
         """The peer sent what MQTT forbids: say so where it can be said, and close [MQTT-4.13.1-1]."""
@@ -301,9 +306,9 @@ class Connection(asyncio.Protocol):
             admission.answer_malformed(self, fault)
         self.end(fault.reason.words, fault.reason, detail=fault.detail)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Callable[[*Given], Coroutine[Any, Any, None]], *given: *Given) -> None:
         try:
-            await work
+            await work(*given)
         except MalformedPacket as fault:
             self.fault(fault)
         except Exception:
@@ -416,7 +421,7 @@ class Connection(asyncio.Protocol):
     def throttle(self, messages: int, now: float) -> None:
         """Stop reading from a client that sends faster than it may, until it is on time again."""
         if self.session is not None:
-            self._slow_down(self.hub.allowances.spend(self.session.client_id, messages, now))
+            self._slow_down(self.hub.allowances.spend(_payer(self.session), messages, now))
 
     def _slow_down(self, wait_s: float) -> None:
         if wait_s > 0 and not self.ended:
@@ -425,6 +430,11 @@ class Connection(asyncio.Protocol):
                 logger.info("%s %.70r: sends faster than it may, and is read from slowly", self.address, self.username)
             self.block(Block.RATE)
             self._slowed = self.hub.loop.call_later(wait_s, self.unblock, Block.RATE)
+
+
+def _payer(session: Session) -> str:
+    """Whose allowance a session's messages come from: more client ids give a user no more. No user name has a NUL."""
+    return session.username or "\0" + session.client_id
 
 
 def _declared(rest: bytes | bytearray, limit: int) -> int:

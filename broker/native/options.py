@@ -53,7 +53,8 @@ class BrokerOptions:
     write_timeout_s: float = 30.0
     """How long a client may leave `max_outgoing_bytes` unread before it is closed."""
     max_publishes_per_s: int = 0
-    """Messages a second of one client, also over several connections; beyond, it is not read from. 0: no bound."""
+    """Messages a second of one user name (without one: of one client), over all its connections; beyond, it is not read
+    from. 0: no bound."""
     max_publishes_at_once: int = 0
     """How many it may send at once all the same, after a rest. 0: as many as in a second."""
 

@@ -38,6 +38,7 @@ _LANES_LIMIT = 256  # topics of one client whose routes are remembered
 _LANE_BYTES = 128  # the longest of them: a client that has gone quiet holds on to what it remembers
 _STEPS = 4000  # of one client in one turn of the loop: 10 to 20 ms
 _RARE_STEPS = 8  # what is not plain takes as long as so many that are
+_LOOKS_A_STEP = 4  # levels of filters that a topic is held against: few, but for who has many deep filters
 _make = tuple.__new__  # a NamedTuple's own constructor takes half as long again
 _PIECE_BYTES = 4096  # of a run of QoS 1: each piece is held on to until the last of its messages is acknowledged
 
@@ -198,10 +199,13 @@ class Reader:
                 if len(haul.entries) >= haul.room:
                     haul.full = True
                     break
+                looked = hub.router.looked
                 known = self._memorize(session, first, data, offset, start, end) if first in _PLAIN else None
                 if known is None:
                     self._rare(session, haul, first, data, start, end, now)
                     offset = end
+                haul.steps -= (hub.router.looked - looked) // _LOOKS_A_STEP
+                if known is None:
                     if connection.ended:
                         break
                     continue

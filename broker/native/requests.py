@@ -52,7 +52,7 @@ def act(connection: "Connection", session: Session, first: int, data: bytes, sta
     elif isinstance(packet, Pubrel):
         _pubrel(connection, session, packet)
     elif isinstance(packet, Subscribe):
-        connection.run(_subscribe(connection, session, packet), "mqtt subscribe")
+        connection.run("mqtt subscribe", _subscribe, connection, session, packet)
     elif isinstance(packet, Unsubscribe):
         _unsubscribe(connection, session, packet)
     elif isinstance(packet, Disconnect):
@@ -153,7 +153,7 @@ def _unsubscribe(connection: "Connection", session: Session, packet: Unsubscribe
     if session.journal is None:
         session.emit(data)
     else:  # nothing else bounds how many there are while the disk is slow or full
-        connection.run(_answer_when_safe(connection, session, data), "mqtt unsubscribe")
+        connection.run("mqtt unsubscribe", _answer_when_safe, connection, session, data)
 
 
 async def _answer_when_safe(connection: "Connection", session: Session, data: bytes) -> None:

@@ -108,6 +108,11 @@ class Router:
         self.epoch = 0
         """Another number when routes were forgotten: whoever kept one must look it up again."""
 
+    @property
+    def looked(self) -> int:
+        """At how many levels of filters it has looked in all, to find subscribers."""
+        return self._tree.looked
+
     def route(self, wire: bytes) -> Route:
         """The route of a valid topic, up to date."""
         found = self.routes.get(wire)

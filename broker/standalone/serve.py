@@ -55,10 +55,12 @@ async def serve(settings: Settings, load: Load, say: Say) -> None:
         raise_open_files_limit(settings.options.max_connections + _OTHER_FILES)
         calm_collector()
         watchdog.start()
-        for line in running.lines():
-            say(line)
-        await stopping.wait()
-        watchdog.stop()
+        try:
+            for line in running.lines():
+                say(line)
+            await stopping.wait()
+        finally:
+            watchdog.stop()
         logger.info("stopping; a second signal hastens it")
         stop = asyncio.create_task(running.stop(), name="stop")
         hasten = asyncio.create_task(hastened.wait(), name="hasten")

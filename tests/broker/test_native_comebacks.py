@@ -60,6 +60,23 @@ def test_a_burst_is_not_had_again_by_another_connection() -> None:
         assert broker.hub.counters.messages_received == 101
 
 
+@pytest.mark.parametrize(("username", "one_for_all"), [("u", True), ("", False)], ids=["user", "no user"])
+def test_more_client_ids_give_a_user_no_more(username: str, one_for_all: bool) -> None:
+    with paper_broker(BrokerOptions(max_publishes_per_s=50)) as broker:
+        for number in range(3):
+            client = broker.client(4, f"c{number}", username=username or None)
+            broker.do(lambda client=client: client.send(*[Publish(topic="a", payload=b"x") for _ in range(100)]))
+        assert broker.hub.counters.messages_received == (100 if one_for_all else 300)
+
+
+def test_nobody_spends_the_allowance_of_a_user_by_a_client_id_that_reads_like_it() -> None:
+    with paper_broker(BrokerOptions(max_publishes_per_s=50)) as broker:
+        for client_id, username in (("alice", ""), ("pump", "alice")):
+            client = broker.client(4, client_id, username=username or None)
+            broker.do(lambda client=client: client.send(*[Publish(topic="a", payload=b"x") for _ in range(100)]))
+        assert broker.hub.counters.messages_received == 200
+
+
 # --- flapping
 
 

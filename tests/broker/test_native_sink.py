@@ -94,6 +94,35 @@ async def test_done_for_a_client_that_has_gone_harms_nobody(code: ReasonCode) ->
         assert len(sink.messages) == 2
 
 
+async def test_a_sink_that_takes_nothing_is_told_of_once_and_the_client_waits_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("broker.native.broker._UNDONE_WARNING_S", 0.2)
+    sink = RecordingSink(hold=True)
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+    def age_s() -> float:
+        return float(broker.engine.metrics()["undone_age_s"])
+
+    async with native(sink=sink, sys_interval_s=0.02) as broker, broker.client(username="late") as client:
+        assert age_s() == 0.0
+        for turn in (1, 2):
+            client.send(wire.publish("a", qos=1, packet_id=1))
+            await until(lambda turn=turn: len(told()) == turn)
+            client.send(wire.publish("a", qos=1, packet_id=2))  # a younger one changes nothing
+            await until(lambda: len(sink.held) == 2)
+            assert age_s() > 0.2
+            for packet_id in (1, 2):
+                sink.release()
+                await client.expect(wire.puback(packet_id))
+            await until(lambda: age_s() == 0.0)
+            await until(lambda: not broker.engine._told_undone)  # it has looked, and seen that nothing waits
+        assert len(told()) == 2
+        assert all("'late'" in line and "not taken over" in line for line in told())
+
+
 async def test_done_after_the_broker_has_stopped_harms_nobody() -> None:
     sink = RecordingSink(hold=True)
     async with native(sink=sink) as broker, broker.client() as client:

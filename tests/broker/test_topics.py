@@ -1,5 +1,9 @@
 """Topics and filters: what is valid, what matches, and that the tree agrees with the definition."""
 
+import random
+import sys
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,3 +109,37 @@ def test_the_tree_of_topics_finds_what_matches_says(topic_filter: str, topics: l
     for topic in topics:
         tree.add(topic)
     assert sorted(tree.match(topic_filter)) == sorted({each for each in topics if matches(topic_filter, each)})
+
+
+def c_calls(work: Callable[[], object]) -> int:
+    """How many functions written in C the work calls: look-ups in dictionaries, mostly. The same on every machine."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "c_call"
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("levels", [10, 128, 2000])
+def test_no_level_of_a_filter_is_looked_at_twice_however_many_wildcards_there_are(levels: int) -> None:
+    """A topic of one letter again and again, and filters that all match it in their own way up to the last level."""
+    chance = random.Random(levels)
+    filters = ["/".join(chance.choices("+a", k=levels)) + chance.choice(("", "/#", "/b")) for _ in range(50)]
+    tree = FilterTree[int, int]()
+    for number, topic_filter in enumerate(filters):
+        tree.add(topic_filter, number, 0)
+    topic = "/".join("a" * levels)
+    assert sorted(subscriber for found in tree.match(topic) for subscriber in found) == [
+        number for number, topic_filter in enumerate(filters) if not topic_filter.endswith("/b")
+    ]
+    nodes = [tree._root]
+    for node in nodes:
+        nodes.extend(node.children.values())
+    assert c_calls(lambda: tree.match(topic)) <= 6 * len(nodes)

@@ -1,9 +1,11 @@
 """A loop that stands still is told of, with the place; one that turns is not."""
 
 import asyncio
+import gc
 import logging
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -31,6 +33,27 @@ async def test_a_loop_that_stands_still_is_told_of_once_with_the_guilty_function
     assert watchdog.stalls == 1
     assert sum(watchdog.counts[BUCKETS_S.index(0.5) + 1 :]) == 1  # later than 0.5 s
     assert watchdog.late_s > 0.5
+
+
+class Heavy:
+    """What a callback holds."""
+
+
+async def test_what_the_loop_was_doing_is_not_kept_alive_by_having_been_told_of() -> None:
+    watchdog = Watchdog(stall_s=0.1)
+    watchdog.start()
+
+    def hold_and_stand_still() -> weakref.ref[Heavy]:
+        heavy = Heavy()
+        stand_still(0.5)
+        return weakref.ref(heavy)
+
+    held = hold_and_stand_still()
+    await asyncio.sleep(0.3)
+    assert watchdog.stalls == 1
+    gc.collect()
+    assert held() is None
+    watchdog.stop()
 
 
 async def test_a_loop_that_turns_is_not_told_of_and_the_thread_ends(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """`make fuzz`: the codec alone, then two million damaged packets through one broker over real sockets.
 
     python -m tests.fuzz --packets 5000000 --seeds 7 8 9     more, and other ones
+    python -m tests.fuzz --seconds 600                       for so long, however many that is
     python -m tests.fuzz --session 7:1234                    one session alone, again
 
 Fails when an exception escapes anywhere in the broker, when memory, descriptors or tasks have not come back to what
@@ -9,6 +10,7 @@ they were after the warm-up, or when another client has missed a message meanwhi
 
 import argparse
 import asyncio
+import math
 import sys
 import time
 from functools import partial
@@ -41,11 +43,14 @@ def main() -> int:
             faults += codec.run(examples=arguments.examples, seed=arguments.seeds[0], progress=advance)
         if not arguments.packets:
             return _verdict(faults)
-        bar = bars.add_task("broker", total=arguments.packets)
+        packets, seconds = arguments.packets, math.inf
+        if arguments.seconds is not None:
+            packets, seconds = sys.maxsize, arguments.seconds
+        bar = bars.add_task("broker", total=None if arguments.seconds else packets)
         began = time.monotonic()
         report = asyncio.run(
             attack.run(
-                packets=arguments.packets, seeds=arguments.seeds, at_once=arguments.at_once, target=target,
+                packets=packets, seconds=seconds, seeds=arguments.seeds, at_once=arguments.at_once, target=target,
                 progress=partial(bars.advance, bar),
             )
         )  # fmt: skip
@@ -59,6 +64,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--packets", type=int, default=2_000_000, help="through the broker")
+    parser.add_argument("--seconds", type=float, help="through the broker for so long, instead of so many packets")
     parser.add_argument("--examples", type=int, default=100_000, help="through the codec alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="whose sessions take turns")
     parser.add_argument("--at-once", type=int, default=48, help="connections")

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
 from tests.fuzz.children import Canary, Target
 from tests.fuzz.grammar import Grammar, Session
@@ -18,6 +20,7 @@ UNREAD_S = 1.5  # a client that takes nothing stays for so long: the broker's pa
 GIVE_UP_S = 3.0  # on one session
 WARM_UP = 0.25  # of all packets, before the base line: until then caches fill
 MORE_THAN = 1.05
+PAST_THE_DOOR = 0.5  # of the sessions, at least, are to be let in
 
 
 @dataclass
@@ -37,25 +40,35 @@ async def run(
     *,
     packets: int,
     seeds: Sequence[int],
+    seconds: float = math.inf,
     at_once: int = 48,
     more_than: float = MORE_THAN,
     target: tuple[str, ...] = (),
     progress: Callable[[int], None] = lambda packets: None,
 ) -> Report:
-    """Send so many packets, of all seeds in turn, and report. `target` is more arguments for tests.fuzz.target.
+    """Send so many packets, of all seeds in turn, or for so long, and report.
 
-    At the end there may be `more_than` times as much memory, and so on, as after the warm-up.
+    `target` is more arguments for tests.fuzz.target. At the end there may be `more_than` times as much memory, and so
+    on, as after the warm-up, which is a quarter of it all.
     """
     report, sessions = Report(), _sessions(seeds)
     async with Target(*target) as broker, Canary(broker.ports["tcp"]) as canary:
-        await _send(broker, sessions, int(packets * WARM_UP), at_once, report, progress)
+        warm_up = _Until(int(packets * WARM_UP), monotonic() + seconds * WARM_UP)
+        await _send(broker, sessions, warm_up, at_once, report, progress)
         report.before = await broker.measure()
-        await _send(broker, sessions, packets, at_once, report, progress)
+        await _send(broker, sessions, _Until(packets, monotonic() + seconds * (1 - WARM_UP)), at_once, report, progress)
         report.after = await broker.measure()
         report.canary = await canary.stop()
         report.faults += [*broker.faults, *_compare(report, more_than)]
     report.faults += await broker.last_words()
     return report
+
+
+class _Until(NamedTuple):
+    packets: int
+    """In all, those from before included."""
+    time: float
+    """In monotonic seconds."""
 
 
 def _sessions(seeds: Sequence[int]) -> Iterator[Session]:
@@ -77,15 +90,15 @@ async def run_one(*, seed: int, number: int, target: tuple[str, ...] = ()) -> tu
 async def _send(
     broker: Target,
     sessions: Iterator[Session],
-    packets: int,
+    until: "_Until",
     at_once: int,
     report: Report,
     progress: Callable[[int], None],
 ) -> None:
-    """Sessions until there have been so many packets in all."""
+    """Sessions until there have been so many packets in all, or it is time."""
 
     async def worker() -> None:
-        while report.packets < packets and not broker.dead:
+        while report.packets < until.packets and monotonic() < until.time and not broker.dead:
             session = next(sessions)
             report.sessions += 1
             report.packets += session.packets
@@ -180,6 +193,9 @@ def _compare(report: Report, more_than: float) -> list[str]:
         for name in ("rss", "fds", "tasks", "objects")
         if before and after and after[name] > before[name] * more_than
     ]
+    connects = after.get("metrics", {}).get("connects", 0)
+    if connects < report.sessions * PAST_THE_DOOR:
+        faults.append(f"only {connects:,} of {report.sessions:,} sessions got past the door: little was tried")
     if canary["lost"] or canary["unacknowledged"] or canary["ended"]:
         faults.append(f"the canary was not served: {canary}")
     return faults

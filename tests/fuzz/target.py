@@ -181,7 +181,7 @@ async def serve(persistence: Path | None) -> None:
         session_expiry_s=SESSION_EXPIRY_S, max_sessions=500, max_connecting=500, max_connections=1000,
         max_outgoing_bytes=MIB // 4, write_timeout_s=1.0, max_queued=100, max_queued_bytes=MIB // 4, max_undone=50,
         max_inflight=20, max_retained=300, max_retained_per_username=200, max_routes_bytes=MIB, sys_interval_s=0.5,
-        max_publishes_per_s=20_000,
+        max_publishes_per_s=20_000, max_connects_per_min_per_client=0,
     )  # fmt: skip
     broker = Broker(options, guard=door, sink=SlowSink(), taps=(watching,), auth_methods={"FUZZ": Riddle()})
     await broker.start()

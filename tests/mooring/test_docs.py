@@ -38,3 +38,12 @@ def test_every_bound_on_the_way_has_a_metric_that_exists_and_a_test_that_fills_i
     for what, _, metric, test in rows:
         assert f"def {test}(" in tests, (what, test)
         assert not metric or metric in metrics, (what, metric)
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    page = (ROOT / "docs" / "threat-model.md").read_text()
+    named = re.findall(r"`(?:tests/)?([\w/]+/test_\w+\.py)(?:::(test_\w+))?`", page)
+    assert len(named) > 70
+    for file, test in named:
+        text = (ROOT / "tests" / file).read_text()
+        assert not test or f"def {test}(" in text, (file, test)

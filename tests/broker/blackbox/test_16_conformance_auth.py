@@ -9,7 +9,7 @@ from broker.engine import ConnectRequest
 from broker.native.auth import AuthStep
 from broker.reason import ReasonCode
 from tests.broker.blackbox import wire
-from tests.broker.blackbox.brokers import Client
+from tests.broker.blackbox.brokers import AllowAll, Client
 from tests.broker.blackbox.native import Native, native
 from tests.broker.clients import until
 
@@ -29,6 +29,10 @@ class OneWord:
             return AuthStep(reason=ReasonCode.CONTINUE_AUTHENTICATION, data=b"the word?")
         if data == b"right":
             return AuthStep(reason=ReasonCode.SUCCESS, data=b"thanks", username="bob")
+        if data == b"alice's":
+            return AuthStep(reason=ReasonCode.SUCCESS, username="alice")
+        if data == b"poison":
+            raise RuntimeError("a fault of the method")
         return AuthStep(reason=ReasonCode.BAD_USER_NAME_OR_PASSWORD)
 
 
@@ -139,10 +143,77 @@ async def test_failing_at_that_ends_the_connection() -> None:
         assert users(broker) == []
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        says(AGAIN, method="TWO-WORDS"),
+        wire.auth(AGAIN),
+        RIGHT,
+        says(0x00, b"right"),
+        ONCE_MORE + ONCE_MORE,
+        ONCE_MORE + says(CONTINUE, b"right", method="TWO-WORDS"),
+        ONCE_MORE + says(0x00, b"right"),
+        ONCE_MORE + RIGHT + RIGHT,
+    ],
+    ids=[
+        "another method", "no method", "unasked", "success",
+        "twice", "another method half-way", "success half-way", "unasked afterwards",
+    ],
+)  # fmt: skip
+async def test_an_auth_that_does_not_fit_ends_the_connection_of_who_is_in(raw: bytes) -> None:
+    """[MQTT-4.12.0-5] [MQTT-4.12.1-1]"""
+    async with native(auth_methods=with_method()) as broker, broker.raw() as client:
+        await come_in(client)
+        client.send(raw)
+        heard = [wire.parse(one) for one in wire.packets(await client.everything())]
+        assert all(packet.first == wire.AUTH for packet in heard[:-1])
+        assert (heard[-1].first, heard[-1].reason) == (wire.DISCONNECT, ERROR)
+        assert users(broker) == []
+
+
+async def test_who_proves_to_be_somebody_else_the_second_time_is_out() -> None:
+    """[MQTT-4.12.1-2]: what was allowed and subscribed is the first one's."""
+    async with native(auth_methods=with_method()) as broker, broker.raw() as client:
+        await come_in(client)
+        await client.ask(ONCE_MORE, QUESTION)
+        client.send(says(CONTINUE, b"alice's"))
+        await client.closed(NOT_AUTHORIZED)
+        assert users(broker) == []
+
+
+async def test_a_method_that_fails_the_second_time_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    async with native(auth_methods=with_method()) as broker, broker.raw() as client:
+        await come_in(client)
+        await client.ask(ONCE_MORE, QUESTION)
+        client.send(says(CONTINUE, b"poison"))
+        await client.closed(0x80)
+        assert users(broker) == []
+    assert "a fault of the method" in caplog.text
+
+
+class OnesOwn(AllowAll):
+    """A Guard: below one's own name."""
+
+    def publish(self, client_id: str, username: str, topic: str) -> ReasonCode:
+        return ReasonCode.SUCCESS if topic.startswith(f"{username}/") else ReasonCode.NOT_AUTHORIZED
+
+
+async def test_the_rights_are_those_of_who_was_proved_before_and_after() -> None:
+    async with native(auth_methods=with_method(), guard=OnesOwn()) as broker, broker.raw() as client:
+        await come_in(client)
+        for packet_id in (1, 3):
+            for topic, answers in (("bob/a", (0x00, 0x10)), ("alice/a", (NOT_AUTHORIZED,))):
+                client.send(wire.publish(topic, qos=1, packet_id=packet_id))
+                assert (await client.next()).reason in answers
+            await client.ask(ONCE_MORE, QUESTION)
+            await client.ask(RIGHT, says(0x00, b"thanks"))
+
+
 class Hesitant(OneWord):
     """Lets everybody in at once, and takes its time at the second look."""
 
-    def __init__(self) -> None:
+    def __init__(self, verdict: ReasonCode) -> None:
+        self.verdict = verdict
         self.looks = 0
         self.go_on = asyncio.Event()
 
@@ -151,15 +222,17 @@ class Hesitant(OneWord):
         if self.looks == 2:
             with contextlib.suppress(asyncio.CancelledError):  # a method that does not let itself be disturbed
                 await self.go_on.wait()
-            return AuthStep(reason=ReasonCode.BAD_USER_NAME_OR_PASSWORD)
+            return AuthStep(reason=self.verdict)
         return AuthStep(reason=ReasonCode.SUCCESS, username="bob")
 
 
-async def test_what_becomes_of_it_does_not_touch_the_connection_that_took_over() -> None:
-    method = Hesitant()
+@pytest.mark.parametrize("verdict", [ReasonCode.BAD_USER_NAME_OR_PASSWORD, ReasonCode.SUCCESS])
+async def test_what_becomes_of_it_does_not_touch_the_connection_that_took_over(verdict: ReasonCode) -> None:
+    """Neither ends it, nor is answered on it."""
+    method = Hesitant(verdict)
     async with native(auth_methods={METHOD: method}) as broker, broker.raw() as old, broker.raw() as new:
         for client in (old, new):
-            client.send(wire.connect("c", authentication_method=METHOD))
+            client.send(wire.connect("c", authentication_method=METHOD, clean=False, session_expiry_interval=60))
             connack = await client.next()
             assert (connack.first, connack.reason) == (wire.CONNACK, 0)
             if client is old:
