@@ -28,6 +28,10 @@ from gateway.store import Buffering, Store, StoreError, StoreRejected, StoreUnav
 logger = logging.getLogger(__name__)
 
 
+_CATCH_UP = 0.9  # of the store's rate: the rest is for what it is behind
+_RATE_WEIGHT = 0.2  # of the newest write, in the rate
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainOptions:
     merge_readings: int | None = None
@@ -40,6 +44,8 @@ class DrainOptions:
     """For one write, whatever the store's own time limit is."""
     run_check_s: float = 5.0
     """How often a store that buffers is asked whether it is still the one that was written to."""
+    pace_from_s: float = 3.0
+    """From this lag on readings are taken in no faster than the store takes them, so that it is never far behind."""
     suspects: int = 1000
     stop_limit_s: float = 5.0
 
@@ -119,6 +125,8 @@ class Drain:
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._per_s = 0.0
+        """Readings a second that the store has taken lately."""
         self._count_written = self._count_rejected = self._count_retries = 0
 
     async def open_store(self) -> None:
@@ -159,6 +167,15 @@ class Drain:
             return 0.0
         at_ms = self._recent.at_ms(self._cursor + 1)
         return 0.0 if at_ms is None else max(0.0, (self._now_ms() - at_ms) / 1000)
+
+    def pace_s(self, readings: int) -> float:
+        """How long taking in so many readings should last, for the store to catch up: 0 while it is not behind.
+
+        One that is away is not waited for: the journal is there for that.
+        """
+        if self._attempts or not self._per_s or self.lag_s() < self._options.pace_from_s:
+            return 0.0
+        return readings / (self._per_s * _CATCH_UP)
 
     def stats(self) -> DrainStats:
         return DrainStats(
@@ -301,9 +318,12 @@ class Drain:
             last, readings = await self._next_rows()
             self._batch = _Batch(last, self._parts(readings), len(readings))
         batch = self._batch
+        began = self._monotonic()
         while batch.parts:
             await self._write_part(batch)
         self._batch = None
+        if (took_s := self._monotonic() - began) > 0:
+            self._per_s += (batch.size / took_s - self._per_s) * (_RATE_WEIGHT if self._per_s else 1.0)
         for reading, detail in batch.poison:
             self._rejected(reading, detail)
         self._count_written += batch.size - len(batch.poison)

@@ -168,6 +168,7 @@ class Gateway:
         self._refusals = Meter()
         self._refused_by_reason: Counter[str] = Counter()
         self.journal.on_commit = self._on_commit
+        self.journal.pace_s = self.drain.pace_s
         self.dead_letters.on_add = self._on_letter
 
     async def start(self, registry: Registry, control: Control) -> None:

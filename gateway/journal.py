@@ -33,6 +33,10 @@ logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
+_SHORTEST_REST_S = 0.001
+_LONGEST_REST_S = 0.25
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalOptions:
     """Bounds of the journal, and which promise a commit gives.
@@ -96,6 +100,8 @@ class Journal:
         """The newest committed row."""
         self.on_commit: Callable[[Row, Sequence[Fixed]], None] = lambda row, fixed: None
         """Called after each commit, before its entries are settled."""
+        self.pace_s: Callable[[int], float] = lambda readings: 0.0
+        """How many seconds a commit of so many readings has to last, so that the store is not left behind."""
         self.on_abandon: Callable[[Sequence[Fixed]], None] = lambda fixed: None
         """Called when entries that fixed kinds are refused, before they are settled."""
         self._path = path
@@ -107,6 +113,8 @@ class Journal:
         self._pending: deque[Entry] = deque()
         self._pending_bytes = 0
         self._committing: list[Entry] = []
+        self._committing_since = 0.0
+        self._paced: asyncio.TimerHandle | None = None
         self._rows: deque[tuple[int, int, int]] = deque()  # (seq, bytes, when committed) of each row on disk
         self._bytes = 0
         self._waits: dict[str, Erasure] = {}
@@ -137,6 +145,9 @@ class Journal:
     async def close(self) -> None:
         """Commit what is pending, refuse what comes later, close the file. May be called twice."""
         self._closing = True
+        if self._paced is not None:
+            self._paced.cancel()
+            self._go_on()
         if self._is_full:
             self._refuse_pending(shutting_down())
         await self._idle.wait()
@@ -254,6 +265,8 @@ class Journal:
         return await asyncio.get_running_loop().run_in_executor(executor, call)
 
     def _commit_next(self) -> None:
+        if self._paced is not None:
+            return
         while self._pending and not self._committing:
             group: list[Entry] = []
             cost = 0
@@ -268,6 +281,7 @@ class Journal:
                 return
             self._idle.clear()
             self._committing = group
+            self._committing_since = self._monotonic()
             frames = [frame for entry in group for frame in entry.frames]
             if frames:
                 fixed = [one for entry in group for one in entry.fixed]
@@ -295,8 +309,16 @@ class Journal:
             except Exception:  # it is on disk: the acknowledgements must go out whatever else fails
                 logger.exception("%s: a listener failed on row %d", self._path, summary.seq)
             self._finish_group(None)
+            rest_s = self.pace_s(summary.readings) - (self._monotonic() - self._committing_since)
+            if rest_s > _SHORTEST_REST_S and not self._closing:
+                self._paced = asyncio.get_running_loop().call_later(min(rest_s, _LONGEST_REST_S), self._go_on)
         else:
             self._failed(error)
+        self._commit_next()
+
+    def _go_on(self) -> None:
+        """The store has had its time."""
+        self._paced = None
         self._commit_next()
 
     def _failed(self, error: BaseException) -> None:

@@ -382,3 +382,37 @@ async def test_a_restart_on_a_full_disk_keeps_everything(small_disk: Path, open_
     again = await open_journal(small_disk / "journal.db")
     rows = await again.read(0, 1 << 60)
     assert [frame.times[0] for row in rows for frame in row.frames] == [n for n, refusal in told if refusal is None]
+
+
+async def test_a_commit_lasts_as_long_as_the_store_needs_and_order_is_kept(open_journal, clock: Clock) -> None:
+    journal = await open_journal()
+    told: list = []
+    asked: list[int] = []
+
+    def pace(readings: int) -> float:
+        asked.append(readings)
+        return 0.1 if len(asked) == 1 else 0.0
+
+    journal.pace_s = pace
+    loop = asyncio.get_running_loop()
+    journal.append(entry(1, told))
+    await until(lambda: len(told) == 1)
+    began = loop.time()
+    for number in (2, 3, 4):
+        journal.append(entry(number, told))
+    await until(lambda: len(told) == 4)
+    assert loop.time() - began > 0.05
+    assert [number for number, _ in told] == [1, 2, 3, 4]
+    assert asked == [1, 3]
+
+
+async def test_closing_does_not_wait_for_the_pace(open_journal, clock: Clock) -> None:
+    journal = await open_journal()
+    told: list = []
+    journal.pace_s = lambda readings: 1000.0
+    journal.append(entry(1, told))
+    await until(lambda: len(told) == 1)
+    journal.append(entry(2, told))
+    async with asyncio.timeout(5):
+        await journal.close()
+    assert told == [(1, None), (2, None)]
