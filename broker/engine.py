@@ -66,6 +66,8 @@ class SessionInfo:
     subscriptions: tuple[str, ...]
     queued: int
     inflight: int
+    slowed: bool = False
+    """Whether it is not read from at the moment, because it has sent faster than it may."""
 
 
 class Guard(Protocol):

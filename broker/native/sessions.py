@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from broker.engine import Publish, SessionInfo
+from broker.native.block import Block
 from broker.native.keeping import Keeper
 from broker.native.message import Grant, Message
 from broker.native.queue import Shared
@@ -222,6 +223,7 @@ class Sessions:
         return True
 
     def info(self, session: Session) -> SessionInfo:
+        connection = session.connection if session.out is not None else None
         return SessionInfo(
             client_id=session.client_id,
             username=session.username,
@@ -234,6 +236,7 @@ class Sessions:
             subscriptions=tuple(session.subscriptions),
             queued=session.queued,
             inflight=len(session.inflight) + len(session.released),
+            slowed=connection is not None and bool(connection.blocked & Block.RATE),
         )
 
     def keep(self, session: Session) -> None:

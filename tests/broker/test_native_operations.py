@@ -81,8 +81,10 @@ async def test_clients_that_are_not_read_from_are_counted(tmp_path: Path) -> Non
     await broker.start()
     async with device(broker, "pump-7") as client:
         assert broker.metrics()["held_back"] == 0
+        assert [session.slowed for session in broker.sessions()] == [False]
         client.send(publish("devices/pump-7/a") * 5)
         await until(lambda: broker.metrics()["held_back"] == 1)
+        assert [session.slowed for session in broker.sessions()] == [True]
     await broker.stop()
 
 

@@ -176,4 +176,5 @@ def _shape(session: SessionInfo) -> Session:
         subscriptions=list(session.subscriptions),
         queued=session.queued,
         inflight=session.inflight,
+        slowed=session.slowed,
     )

@@ -138,6 +138,7 @@ class Session(Out):
     subscriptions: list[str]
     queued: int
     inflight: int
+    slowed: bool = Field(description="It has sent faster than it may, and is not read from for the moment.")
 
 
 class SessionPage(Page[Session]):
