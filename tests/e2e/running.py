@@ -41,7 +41,7 @@ class MooringProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.endpoints: dict[str, Any] = {}
 
-    def start(self, timeout_s: float = 30.0) -> None:
+    def start(self, timeout_s: float = 90.0) -> None:
         ready = self.data_dir / "endpoints.json"
         ready.unlink(missing_ok=True)
         with self.log.open("ab") as log:
