@@ -9,6 +9,7 @@ import sys
 import time
 import zlib
 from collections.abc import Awaitable, Callable
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,6 +18,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from gateway.importing import Imported
+from gateway.journal_file import JournalError, JournalFile
 from gateway.store import Store, StoreError
 from gateway.stores import EmbeddedStore
 from gateway.stores.influxdb import InfluxOptions, InfluxStore
@@ -33,7 +36,8 @@ from mooring.cli.progress import progress_of
 from mooring.cli.serving import DataDirOption
 from mooring.errors import MooringError
 from mooring.export_online import export_online
-from mooring.import_readings import Import, opened
+from mooring.import_readings import import_file as import_offline
+from mooring.import_readings import opened
 from mooring.offline_store import offline_store
 from mooring.output_file import output_file
 from mooring.parquet_file import ParquetFile
@@ -267,26 +271,30 @@ def import_file(
     if not piped and not file.is_file():
         raise MooringError(f"there is no file {file}")
 
-    async def work(store: EmbeddedStore, settings: Settings) -> Import:
+    async def work(store: EmbeddedStore, settings: Settings) -> Imported:
         known = set(await store.devices())
 
         async def is_known(device_id: str) -> bool:
             return any_device or device_id in known
 
-        importing = Import(
-            store,
-            Window.of(_now_ms(), settings.store.retention_days),
-            is_known=is_known,
-            lines=mapping if form is FileFormat.LINES else None,
-            dry_run=dry_run,
-        )
-        resumable = None if piped or dry_run else file
         size = 0 if piped else file.stat().st_size
-        with progress_of("import") as progress, sys.stdin.buffer if piped else opened(file) as source:
-            await importing.run(source, resumable, lambda read: progress(read, max(size, read)))
-        return importing
+        with (
+            nullcontext() if dry_run else closing(JournalFile(settings.data_dir / "journal.db")) as journal,
+            progress_of("import") as progress,
+            sys.stdin.buffer if piped else opened(file) as source,
+        ):
+            return await import_offline(
+                store,
+                journal,
+                Window.of(_now_ms(), settings.store.retention_days),
+                source,
+                is_known=is_known,
+                lines=mapping if form is FileFormat.LINES else None,
+                resumable=None if piped or dry_run else file,
+                progress=lambda read: progress(read, max(size, read)),
+            )
 
-    result = _offline(config, data_dir, work).result
+    result = _offline(config, data_dir, work)
     if result.bad_records:
         show([asdict(error) for error in result.errors], ("line", "reason"), output)
     would = "would be stored" if dry_run else "stored"
@@ -392,7 +400,15 @@ def _offline(config: Path | None, data_dir: Path | None, work: Callable[[Embedde
 
     try:
         return asyncio.run(run())
-    except (StoreError, CheckpointError, BadRecord, OSError, EOFError, zlib.error) as error:  # the last two: of gzip
+    except (
+        StoreError,
+        JournalError,
+        CheckpointError,
+        BadRecord,
+        OSError,
+        EOFError,
+        zlib.error,
+    ) as error:  # the last two: of gzip
         raise ApiError(str(error)) from error
 
 
