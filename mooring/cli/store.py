@@ -36,6 +36,7 @@ from mooring.cli.progress import progress_of
 from mooring.cli.serving import DataDirOption
 from mooring.errors import MooringError
 from mooring.export_online import export_online
+from mooring.import_online import import_online
 from mooring.import_readings import import_file as import_offline
 from mooring.import_readings import opened
 from mooring.offline_store import offline_store
@@ -252,7 +253,12 @@ def import_file(
     any_device: Annotated[
         bool, typer.Option("--any-device", help="Take readings of devices that the store has none of yet")
     ] = False,
+    create_devices: Annotated[
+        bool, typer.Option("--create-devices", help="With --url: create devices that are not in the fleet")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; tell what is wrong")] = False,
+    url: OnlineOption = None,
+    token: TokenOption = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     output: OutputOption = Format.TABLE,
@@ -270,6 +276,46 @@ def import_file(
     piped = str(file) == "-"
     if not piped and not file.is_file():
         raise MooringError(f"there is no file {file}")
+    if url is not None:
+        if any_device:
+            raise MooringError("--any-device is for a stopped server; with --url give --create-devices")
+        query = {
+            "create_devices": str(create_devices).lower(),
+            "dry_run": str(dry_run).lower(),
+            "precision": precision.value,
+            "device_tag": device_tag,
+            "metric_tags": ",".join(metric_tag or ()),
+            "measurement_prefix": str(measurement_prefix).lower(),
+        }
+        media_type = "text/plain" if form is FileFormat.LINES else "text/csv"
+        total = 0 if piped else file.stat().st_size
+
+        async def send(api: Api) -> dict[str, Any]:
+            with progress_of("import") as progress, sys.stdin.buffer if piped else file.open("rb") as source:
+                return await import_online(
+                    api,
+                    source,
+                    media_type=media_type,
+                    query=query,
+                    progress=lambda sent: progress(sent, max(total, sent)),
+                )
+
+        answer = call(url, token, send)
+        if answer["reasons"]:
+            show(answer["reasons"], ("first_line", "count", "reason"), output)
+        if answer["broken_off"]:
+            typer.echo(f"the import before this one broke off, {answer['broken_off']['stored']} stored", err=True)
+        would = "would be " if dry_run else ""
+        typer.echo(
+            f"{answer['stored']} readings {would}stored, {answer['refused']} records left out, "
+            f"{len(answer['devices_created'])} devices {would}created",
+            err=True,
+        )
+        if answer["refused"]:
+            raise typer.Exit(1)
+        return
+    if create_devices:
+        raise MooringError("--create-devices needs --url; on a stopped server give --any-device")
 
     async def work(store: EmbeddedStore, settings: Settings) -> Imported:
         known = set(await store.devices())
