@@ -29,13 +29,17 @@ _State = tuple[datetime, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredProfile:
-    """A profile as it is kept; `version` grows with every change, `devices` is how many name it."""
+    """A profile as it is kept; `version` grows with every change, `devices` is how many name it.
+
+    Not `is_readable`: a newer Mooring wrote it, and `profile` is only what this one knows of it.
+    """
 
     profile: Profile
     devices: int
     version: int
     created_at: datetime
     updated_at: datetime
+    is_readable: bool = True
 
 
 class Profiles:
@@ -142,11 +146,12 @@ class Profiles:
         return await _stored(row)
 
     async def replace(self, actor: Actor, profile: Profile, *, if_version: int | None = None) -> StoredProfile:
-        """Raises NotFound, and PreconditionFailed when it is not the version that the change is based on."""
+        """Raises NotFound, PreconditionFailed when it is not the version that the change is based on, and Conflict
+        where what is kept cannot be read here: what a newer Mooring wrote would be lost unseen."""
         document = profile.json_document()
         async with self._database.transaction():
             row = await self._row(profile.name)
-            before = orjson.loads(row.document)
+            before = _document(row)
             news: dict[str, Any] = {
                 "document": orjson.dumps(document).decode(),
                 "version": row.version + 1,
@@ -154,6 +159,8 @@ class Profiles:
             }
             if if_version is not None and if_version != row.version:
                 raise PreconditionFailed(row.version)
+            if _read(row) is None:
+                raise Conflict("a newer Mooring wrote it: change it there, or delete it")
             if not await ProfileRow.filter(name=row.name, version=row.version).update(**news):
                 raise Conflict("somebody else changed it at the same time: try again")
             await self._audit.record(actor, "profile.update", "profile", row.name, before, document)
@@ -172,7 +179,7 @@ class Profiles:
             if devices and not force:
                 raise Conflict(f"{devices} {'device names' if devices == 1 else 'devices name'} this profile")
             await ProfileRow.filter(name=name).delete()
-            await self._audit.record(actor, "profile.delete", "profile", name, orjson.loads(row.document), None)
+            await self._audit.record(actor, "profile.delete", "profile", name, _document(row), None)
         self._changes += 1
         self._drop(name)
 
@@ -183,11 +190,12 @@ class Profiles:
         return row
 
     def _put(self, row: ProfileRow) -> None:
-        try:
-            self._compiled[row.name] = CompiledProfile(Profile.model_validate_json(row.document))
-        except (ValidationError, ValueError):
+        profile = _read(row)
+        if profile is not None:
+            self._compiled[row.name] = CompiledProfile(profile)
+        else:
             # Written by a newer Mooring, on a node that shares the database: what was in force here stays.
-            logger.exception("profile %s cannot be read", row.name)
+            logger.error("profile %s cannot be read: a newer Mooring wrote it", row.name)
         self._states[row.name] = _state(row)
 
     def _drop(self, name: str) -> None:
@@ -199,11 +207,43 @@ def _state(row: ProfileRow) -> _State:
     return row.updated_at, row.version
 
 
+def _read(row: ProfileRow) -> Profile | None:
+    """None where it cannot be read here."""
+    try:
+        return Profile.model_validate_json(row.document)
+    except ValidationError:
+        return None
+
+
+def _document(row: ProfileRow) -> Any:
+    """What is kept, for the audit: the text itself where it is no JSON."""
+    try:
+        return orjson.loads(row.document)
+    except orjson.JSONDecodeError:
+        return row.document
+
+
+def _known(row: ProfileRow) -> Profile:
+    """What can be said of a profile that cannot be read: its name, and the fields that mean what they did."""
+    document = _document(row)
+    known: dict[str, Any] = {"name": row.name}
+    for field in ("description", "retention_days", "expected_interval_s"):
+        if isinstance(document, dict) and field in document:
+            try:
+                Profile.model_validate({**known, field: document[field]})
+            except ValidationError:
+                continue
+            known[field] = document[field]
+    return Profile.model_validate(known)
+
+
 async def _stored(row: ProfileRow) -> StoredProfile:
+    profile = _read(row)
     return StoredProfile(
-        profile=Profile.model_validate_json(row.document),
+        profile=profile or _known(row),
         devices=await DeviceRow.filter(profile=row.name).count(),
         version=row.version,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        is_readable=profile is not None,
     )

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from gateway.dead_letters import DeadLetter, DeadLetters, LetterBounds
 from gateway.decode import DecodeLimits
 from gateway.drain import Drain, DrainOptions, DrainStats
 from gateway.history import History
+from gateway.importing import Import
 from gateway.ingest import Ingest, ProfileOf, no_profile
 from gateway.journal import Journal, JournalOptions, JournalStats
 from gateway.kinds import Fixed, Kinds
@@ -35,6 +36,8 @@ from gateway.recent import Recent, Row
 from gateway.refusals import Refusal, internal_error, is_temporary, unknown_channel, unknown_device
 from gateway.replays import Replays
 from gateway.store import Store, StoreUnavailable
+from gateway.stores.transfer import Window
+from gateway.stores.transfer_lines import Mapping
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +106,12 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+# An import gives way while live readings fill a quarter of the journal: the rest is for when the store is away.
+_IMPORT_JOURNAL_SHARE = 0.25
+_IMPORT_PATIENCE_S = 30.0
+_IMPORT_POLL_S = 0.1
+
+
 class Gateway:
     """One gateway. Implements link.Receiver."""
 
@@ -160,6 +169,7 @@ class Gateway:
             limit_bytes=options.control_limit_bytes,
         )
         self._now_ms = now_ms
+        self._kept_since_ms = kept_since_ms
         self._monotonic = monotonic
         self._registry: Registry | None = None
         self._control: Control | None = None
@@ -315,6 +325,31 @@ class Gateway:
         await self.dead_letters.delete_device(device_id)
         self.clocks.forget(device_id)
 
+    def importing(
+        self,
+        *,
+        is_known: Callable[[str], Awaitable[bool]],
+        lines: Mapping | None,
+        profile_of: ProfileOf = no_profile,
+        dry_run: bool = False,
+    ) -> Import:
+        """An import into the store, by the kinds and ages of live readings; arguments as Import, which see."""
+        kinds = self.ingest.kinds
+        if dry_run:
+            kinds = Kinds(lambda device_id: dict(self.ingest.kinds.table(device_id)))
+        return Import(
+            self.store,
+            Window.of(self._now_ms(), None),
+            is_known=is_known,
+            kinds=kinds,
+            fix=self.journal.fix,
+            lines=lines,
+            oldest_ms_of=self._kept_since_ms,
+            profile_of=profile_of,
+            hold=self._until_live_is_stored,
+            dry_run=dry_run,
+        )
+
     def stats(self) -> GatewayStats:
         now = self._monotonic()
         return GatewayStats(
@@ -334,6 +369,15 @@ class Gateway:
         )
 
     # ---- private
+
+    async def _until_live_is_stored(self) -> None:
+        """Wait while live readings wait for the store. Raises StoreUnavailable when they wait for long."""
+        for _ in range(round(_IMPORT_PATIENCE_S / _IMPORT_POLL_S)):
+            journal = self.journal.stats()
+            if journal.bytes <= journal.limit_bytes * _IMPORT_JOURNAL_SHARE:
+                return
+            await asyncio.sleep(_IMPORT_POLL_S)
+        raise StoreUnavailable("the store does not keep up with live readings: import later")
 
     def _on_commit(self, row: Row, fixed: Sequence[Fixed]) -> None:
         self._readings.add(row.summary.readings, self._monotonic())

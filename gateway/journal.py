@@ -211,6 +211,10 @@ class Journal:
             self._stop_waiting()
             self._commit_next()
 
+    async def fix(self, fixed: Sequence[Fixed]) -> None:
+        """Keep kinds of metrics whose readings do not come this way. Raises JournalUnwritable."""
+        await self._in_thread(self._writer, partial(self._opened.fix, list(fixed)))
+
     async def erase(self, device_id: str) -> int:
         """Make void what was acknowledged of a device until now; returns the last row concerned."""
         await self.barrier()

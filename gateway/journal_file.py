@@ -58,6 +58,10 @@ CREATE TABLE erasure (device_id TEXT PRIMARY KEY, upto INTEGER NOT NULL, waits I
 """
 _SELECT = "SELECT seq, at_ms, readings, first_ms, last_ms, bytes, devices, body FROM row"
 _INSERT = "INSERT INTO row VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_FIX = (
+    "INSERT OR IGNORE INTO kind "
+    "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)"
+)
 
 
 class JournalError(Exception):
@@ -155,13 +159,13 @@ class JournalFile:
             return summary
         with self._transaction() as database:
             database.execute(_INSERT, (*summary[:6], packed, body))
-            database.execute(
-                "INSERT OR IGNORE INTO kind "
-                "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') "
-                "FROM json_each(?)",
-                (orjson.dumps([list(one) for one in fixed]).decode(),),
-            )
+            database.execute(_FIX, (_triples(fixed),))
         return summary
+
+    def fix(self, fixed: Sequence[Fixed]) -> None:
+        """Keep kinds of metrics whose readings do not come this way. Raises JournalUnwritable."""
+        with self._careful():
+            self._writer.execute(_FIX, (_triples(fixed),))
 
     def forget(self, upto: int) -> None:
         """Drop the rows up to `upto`, which the store has, and give their pages back to the file system.
@@ -421,6 +425,11 @@ def _lengthen(path: Path) -> None:
 def _until_error(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     with contextlib.suppress(sqlite3.Error):
         yield from rows
+
+
+def _triples(fixed: Sequence[Fixed]) -> str:
+    """What _FIX takes."""
+    return orjson.dumps([list(one) for one in fixed]).decode()
 
 
 def _primary_code(error: sqlite3.Error) -> int:

@@ -5,7 +5,7 @@ acknowledged. Tables are kept for the devices heard last and read again when an 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -84,6 +84,17 @@ class Kinds:
         else:
             self._tables.move_to_end(device_id)
         return table
+
+    def learn(self, device_id: str, held: Mapping[str, Kind]) -> list[Fixed]:
+        """Fix what a store holds already, where nothing is fixed; in force until `abandon`. Raises JournalError."""
+        table = self.table(device_id)
+        fixed: list[Fixed] = []
+        for metric, kind in held.items():
+            if metric not in table and len(table) < self._metrics_per_device:
+                table[metric] = kind
+                self._unsettled.setdefault(device_id, {})[metric] = kind
+                fixed.append(Fixed(device_id, metric, kind))
+        return fixed
 
     def settle(self, fixed: Iterable[Fixed]) -> None:
         """These are in the file now."""

@@ -17,7 +17,8 @@ from web.console_files import ConsoleFiles
 from web.docs import docs_file
 from web.errors import ListenError
 from web.faults import problem_of
-from web.keys import DOCUMENT, EXPORTS, METRICS, OVERVIEWS, STORE_JOBS
+from web.imports import Imports
+from web.keys import DOCUMENT, EXPORTS, IMPORTS, METRICS, OVERVIEWS, STORE_JOBS
 from web.live import LiveViews
 from web.metrics import Metrics
 from web.openapi import openapi_json
@@ -118,6 +119,7 @@ class WebServer:
         app[OVERVIEWS] = self._overviews
         app[METRICS] = metrics
         app[EXPORTS] = Exports()
+        app[IMPORTS] = Imports()
         app[STORE_JOBS] = jobs = StoreJobs()
         app[DOCUMENT] = openapi_json(self._parts.version)
         app.on_response_prepare.append(security_headers(https=self._options.is_https))

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from web.imports import Imports
 from web.metrics import Metrics
 from web.overview import Overviews
 from web.readings_csv import Exports
@@ -10,5 +11,6 @@ from web.store_jobs import StoreJobs
 OVERVIEWS = web.AppKey("OVERVIEWS", Overviews)
 METRICS = web.AppKey("METRICS", Metrics)
 DOCUMENT = web.AppKey("DOCUMENT", bytes)
+IMPORTS = web.AppKey("IMPORTS", Imports)
 EXPORTS = web.AppKey("EXPORTS", Exports)
 STORE_JOBS = web.AppKey("STORE_JOBS", StoreJobs)

@@ -71,7 +71,7 @@ class CompiledProfile:
             )
         else:
             readings = _readings(rows, device_id, now_ms + limits.ahead_ms, limits, stamp)
-        return self._check(readings)
+        return self.check(readings)
 
     def _read_document(
         self, channel: str, content_type: str | None, payload: bytes, limits: DecodeLimits
@@ -94,7 +94,8 @@ class CompiledProfile:
             read_json_strictly(payload, exact=False)
         return self._mapping.read(document, limits)
 
-    def _check(self, readings: list[Reading]) -> tuple[list[Reading], list[Unfit]]:
+    def check(self, readings: list[Reading]) -> tuple[list[Reading], list[Unfit]]:
+        """Readings that are as the profile declares its metrics, in order, and those that are not."""
         fit: list[Reading] = []
         unfit: list[Unfit] = []
         for reading in readings:

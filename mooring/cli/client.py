@@ -77,6 +77,12 @@ class Api:
             form.append(chunks()).set_content_disposition("form-data", name="file", filename=file.name)
         return await self._call("POST", path, data=form)
 
+    async def send(self, path: str, body: AsyncIterator[bytes], media_type: str, query: dict[str, str]) -> Any:
+        """A POST of a body as it comes, however long the answer takes."""
+        patient = aiohttp.ClientTimeout(total=None, connect=10, sock_read=None)
+        headers = {"Content-Type": media_type}
+        return await self._call("POST", path, data=body, headers=headers, params=query, timeout=patient)
+
     async def _call(self, method: str, path: str, **kwargs: Any) -> Any:
         try:
             async with self.session.request(method, f"/api/v1/{path}", **kwargs) as answer:

@@ -9,6 +9,7 @@ import sys
 import time
 import zlib
 from collections.abc import Awaitable, Callable
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,6 +18,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from gateway.importing import Imported
+from gateway.journal_file import JournalError, JournalFile
 from gateway.store import Store, StoreError
 from gateway.stores import EmbeddedStore
 from gateway.stores.influxdb import InfluxOptions, InfluxStore
@@ -33,7 +36,9 @@ from mooring.cli.progress import progress_of
 from mooring.cli.serving import DataDirOption
 from mooring.errors import MooringError
 from mooring.export_online import export_online
-from mooring.import_readings import Import, opened
+from mooring.import_online import import_online
+from mooring.import_readings import import_file as import_offline
+from mooring.import_readings import opened
 from mooring.offline_store import offline_store
 from mooring.output_file import output_file
 from mooring.parquet_file import ParquetFile
@@ -248,7 +253,12 @@ def import_file(
     any_device: Annotated[
         bool, typer.Option("--any-device", help="Take readings of devices that the store has none of yet")
     ] = False,
+    create_devices: Annotated[
+        bool, typer.Option("--create-devices", help="With --url: create devices that are not in the fleet")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; tell what is wrong")] = False,
+    url: OnlineOption = None,
+    token: TokenOption = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     output: OutputOption = Format.TABLE,
@@ -266,27 +276,71 @@ def import_file(
     piped = str(file) == "-"
     if not piped and not file.is_file():
         raise MooringError(f"there is no file {file}")
+    if url is not None:
+        if any_device:
+            raise MooringError("--any-device is for a stopped server; with --url give --create-devices")
+        query = {
+            "create_devices": str(create_devices).lower(),
+            "dry_run": str(dry_run).lower(),
+            "precision": precision.value,
+            "device_tag": device_tag,
+            "metric_tags": ",".join(metric_tag or ()),
+            "measurement_prefix": str(measurement_prefix).lower(),
+        }
+        media_type = "text/plain" if form is FileFormat.LINES else "text/csv"
+        total = 0 if piped else file.stat().st_size
 
-    async def work(store: EmbeddedStore, settings: Settings) -> Import:
+        async def send(api: Api) -> dict[str, Any]:
+            with progress_of("import") as progress, sys.stdin.buffer if piped else file.open("rb") as source:
+                return await import_online(
+                    api,
+                    source,
+                    media_type=media_type,
+                    query=query,
+                    progress=lambda sent: progress(sent, max(total, sent)),
+                )
+
+        answer = call(url, token, send)
+        if answer["reasons"]:
+            show(answer["reasons"], ("first_line", "count", "reason"), output)
+        if answer["broken_off"]:
+            typer.echo(f"the import before this one broke off, {answer['broken_off']['stored']} stored", err=True)
+        would = "would be " if dry_run else ""
+        typer.echo(
+            f"{answer['stored']} readings {would}stored, {answer['refused']} records left out, "
+            f"{len(answer['devices_created'])} devices {would}created",
+            err=True,
+        )
+        if answer["refused"]:
+            raise typer.Exit(1)
+        return
+    if create_devices:
+        raise MooringError("--create-devices needs --url; on a stopped server give --any-device")
+
+    async def work(store: EmbeddedStore, settings: Settings) -> Imported:
         known = set(await store.devices())
 
         async def is_known(device_id: str) -> bool:
             return any_device or device_id in known
 
-        importing = Import(
-            store,
-            Window.of(_now_ms(), settings.store.retention_days),
-            is_known=is_known,
-            lines=mapping if form is FileFormat.LINES else None,
-            dry_run=dry_run,
-        )
-        resumable = None if piped or dry_run else file
         size = 0 if piped else file.stat().st_size
-        with progress_of("import") as progress, sys.stdin.buffer if piped else opened(file) as source:
-            await importing.run(source, resumable, lambda read: progress(read, max(size, read)))
-        return importing
+        with (
+            nullcontext() if dry_run else closing(JournalFile(settings.data_dir / "journal.db")) as journal,
+            progress_of("import") as progress,
+            sys.stdin.buffer if piped else opened(file) as source,
+        ):
+            return await import_offline(
+                store,
+                journal,
+                Window.of(_now_ms(), settings.store.retention_days),
+                source,
+                is_known=is_known,
+                lines=mapping if form is FileFormat.LINES else None,
+                resumable=None if piped or dry_run else file,
+                progress=lambda read: progress(read, max(size, read)),
+            )
 
-    result = _offline(config, data_dir, work).result
+    result = _offline(config, data_dir, work)
     if result.bad_records:
         show([asdict(error) for error in result.errors], ("line", "reason"), output)
     would = "would be stored" if dry_run else "stored"
@@ -392,7 +446,15 @@ def _offline(config: Path | None, data_dir: Path | None, work: Callable[[Embedde
 
     try:
         return asyncio.run(run())
-    except (StoreError, CheckpointError, BadRecord, OSError, EOFError, zlib.error) as error:  # the last two: of gzip
+    except (
+        StoreError,
+        JournalError,
+        CheckpointError,
+        BadRecord,
+        OSError,
+        EOFError,
+        zlib.error,
+    ) as error:  # the last two: of gzip
         raise ApiError(str(error)) from error
 
 

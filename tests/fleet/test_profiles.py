@@ -8,6 +8,7 @@ import pytest
 
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed
 from fleet.fleet import Fleet
+from fleet.models import ProfileRow
 from fleet.options import FleetOptions
 from fleet.profiles import Profiles
 from gateway.bus import Bus
@@ -189,3 +190,28 @@ async def test_a_metric_that_does_not_fit_is_refused_alone(joined: tuple[Fleet, 
     assert set(await gateway.history.latest("d")) == {"level"}
     assert (await device.publish("telemetry", {"temperature": 101})).reason == "out_of_range"
     assert gateway.stats().refused == {"out_of_range": 2}
+
+
+@pytest.mark.parametrize(
+    ("document", "known"),
+    [
+        ('{"name": "pump", "description": "by 2.0", "telemetry": {}, "novelty": 1}', "by 2.0"),
+        ('{"name": "pump", "description": ["by 3.0"]}', ""),
+        ("[1]", ""),
+        ("{", ""),
+    ],
+)
+async def test_a_profile_of_a_newer_node_is_listed_and_deleted_but_not_overwritten(
+    rig: Rig, document: str, known: str
+) -> None:
+    profiles = rig.fleet.profiles
+    await profiles.create(ANNA, profile())
+    await ProfileRow.filter(name="pump").update(document=document)
+    await profiles.load()
+    (found,) = (await profiles.list()).items
+    assert (found.profile.name, found.profile.description, found.is_readable) == ("pump", known, False)
+    assert await profiles.get("pump") == found
+    with pytest.raises(Conflict, match="newer"):
+        await profiles.replace(ANNA, profile())
+    await profiles.delete(ANNA, "pump")
+    assert (await profiles.list()).items == []

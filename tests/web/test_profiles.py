@@ -1,6 +1,7 @@
 """Profiles through the API: documents in and out, what is wrong with them by path, payloads tried."""
 
 from base64 import b64encode
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,15 @@ async def test_what_was_written_comes_back_and_goes_in_again(site: Site) -> None
     again = await site.ask("PUT", f"{BASE}/tank", json=document, headers={"If-Match": '"v1"'})
     assert (again.status, again.headers["ETag"]) == (200, '"v2"')
     assert again.json["telemetry"] == read["telemetry"]
+
+
+async def test_one_that_a_newer_server_wrote_is_listed_as_such_and_not_tried(site: Site) -> None:
+    profiles = site.fleet.profiles.by_name
+    profiles["pump"] = replace(profiles["pump"], is_readable=False)
+    (listed,) = (await site.ask("GET", BASE)).json["items"]
+    assert (listed["name"], listed["readable"]) == ("pump", False)
+    tried = await site.ask("POST", f"{BASE}/pump/test", json={"payload": "{}"})
+    assert (tried.status, "newer" in tried.json["detail"]) == (409, True)
 
 
 async def test_a_change_of_what_was_changed_meanwhile_is_refused(site: Site) -> None:

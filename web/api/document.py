@@ -108,6 +108,9 @@ def _operation(route: Route, schemas: dict[tuple[int, Mode], Any]) -> dict[str, 
         operation["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     if route.form_model is not None:
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _form(route)}}}
+    if route.consumes:
+        content = {media: {"schema": {"type": "string"}} for media in route.consumes}
+        operation["requestBody"] = {"required": True, "content": content}
     operation["responses"] = _responses(route, schemas)
     return operation
 

@@ -75,6 +75,8 @@ class Route:
     body_model: type[BaseModel] | None
     form_model: type[BaseModel] | None
     """Fields of a multipart form with a file; the handler reads it by itself."""
+    consumes: tuple[str, ...]
+    """Media types of a body that the handler reads by itself, as it comes."""
     answer: TypeAdapter[Any] | None
     produces: str
     raises: tuple[int, ...]
@@ -91,7 +93,7 @@ class Route:
             found |= {401, 403}
         if self.path_model or self.query_model:
             found.add(422)
-        if self.body_model or self.form_model:
+        if self.body_model or self.form_model or self.consumes:
             found |= {400, 408, 413, 415, 422}
         return sorted(found)
 
@@ -117,6 +119,7 @@ class Routes:
         status: int = 200,
         raises: Iterable[int] = (),
         form: type[BaseModel] | None = None,
+        consumes: Iterable[str] = (),
         produces: str = "application/json",
         request_headers: Iterable[Header] = (),
         answer_headers: Iterable[Header] = (),
@@ -147,6 +150,7 @@ class Routes:
                     query_model=query,
                     body_model=body,
                     form_model=form,
+                    consumes=tuple(consumes),
                     answer=None if answer in (type(None), None, web.StreamResponse) else TypeAdapter(answer),
                     produces=produces,
                     raises=tuple(raises) + ((409,) if idempotent else ()),

@@ -7,6 +7,7 @@ from web.routes.commands import commands
 from web.routes.dead_letters import dead_letters
 from web.routes.devices import credentials, devices, timeline, twins
 from web.routes.firmware import artifacts, campaigns
+from web.routes.imports import imports
 from web.routes.profiles import profiles
 from web.routes.provisioning import provisioning
 from web.routes.store import store
@@ -20,6 +21,7 @@ SUBJECTS: tuple[Routes, ...] = (
     provisioning,
     profiles,
     telemetry,
+    imports,
     twins,
     commands,
     timeline,

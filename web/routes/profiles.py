@@ -95,10 +95,15 @@ async def delete_profile(call: Call, name: ProfileName, query: ProfileDelete) ->
     await call.fleet.profiles.delete(call.actor, name, if_version=if_version(call, "a profile"), force=query.force)
 
 
-@profiles.post("/api/v1/profiles/{name}/test", summary="Try a profile on a payload", role=Role.OPERATOR, raises=(404,))
+@profiles.post(
+    "/api/v1/profiles/{name}/test", summary="Try a profile on a payload", role=Role.OPERATOR, raises=(404, 409)
+)
 async def test_profile(call: Call, name: ProfileName, body: PayloadTest) -> PayloadTested:
     """What the profile makes of the payload; nothing is stored."""
-    return _tested((await call.fleet.profiles.get(name)).profile, body)
+    stored = await call.fleet.profiles.get(name)
+    if not stored.is_readable:
+        raise Problem(409, "a newer server wrote this profile: try it there")
+    return _tested(stored.profile, body)
 
 
 def _answer(call: Call, stored: StoredProfile) -> ProfileStored:
@@ -113,6 +118,7 @@ def _shape(stored: StoredProfile) -> ProfileStored:
         version=stored.version,
         created_at=rfc3339(stored.created_at),
         updated_at=rfc3339(stored.updated_at),
+        readable=stored.is_readable,
     )
 
 

@@ -26,6 +26,9 @@ class ProfileStored(Profile):
     version: int = Field(description='Rises with every change; the ETag is "v{version}".')
     created_at: Time
     updated_at: Time
+    readable: bool = Field(
+        description="false: a newer server wrote it, and this one shows what it knows of it; it can only be deleted."
+    )
 
 
 class ProfilePage(Page[ProfileStored]):
