@@ -1,7 +1,7 @@
 """Acknowledgements: in order, each with what became of its message."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.native.owed import Batch, refusal
@@ -97,6 +97,7 @@ def test_without_a_sink_receipts_are_settled_as_taken() -> None:
 CODES = st.sampled_from([OK, OK, OK, BUSY, NO, ReasonCode.QUOTA_EXCEEDED, ReasonCode.PAYLOAD_FORMAT_INVALID])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), CODES), max_size=20), st.booleans())
 def test_any_batch_is_answered_in_order(messages: list[tuple[int, ReasonCode]], mqtt5: bool) -> None:
     entries = [[b"", puback(place + 1), pubrec(place + 1)][qos] for place, (qos, _) in enumerate(messages)]
