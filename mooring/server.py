@@ -229,18 +229,18 @@ class Server:
 
 
 async def serve(settings: Settings, *, stop: asyncio.Event) -> None:
-    """Run a server until `stop` is set or a signal comes."""
+    """Run a server until `stop` is set or a signal comes; one that comes during the start is heeded after it."""
     server = Server(settings)
-    await server.start()
-    raise_open_files_limit(settings.broker.max_connections + _OTHER_FILES)
-    calm_collector()
-    try:
-        with stop_on_signals(stop):
+    with stop_on_signals(stop):
+        await server.start()
+        raise_open_files_limit(settings.broker.max_connections + _OTHER_FILES)
+        calm_collector()
+        try:
             await stop.wait()
-    finally:
-        logger.info("stopping")
-        await server.stop()
-        logger.info("stopped")
+        finally:
+            logger.info("stopping")
+            await server.stop()
+            logger.info("stopped")
 
 
 async def migrate(settings: Settings) -> list[str]:

@@ -198,6 +198,14 @@ async def test_sigterm_under_load_ends_cleanly_and_loses_nothing(tmp_path: Path)
 
 @pytest.mark.servers
 @pytest.mark.slow
+def test_sigterm_as_soon_as_it_is_ready_is_a_clean_stop(tmp_path: Path) -> None:
+    server = MooringProcess(tmp_path / "data")
+    for _ in range(3):
+        server.start()
+        assert server.stop() == 0
+    assert "Traceback" not in server.log.read_text()
+
+
 async def test_a_store_that_is_killed_and_comes_back_has_everything(tmp_path: Path) -> None:
     with (
         victoria_metrics() as store,
