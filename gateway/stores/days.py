@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from gateway.frames import Frame
 from gateway.store import StoreUnavailable
-from gateway.stores.day_file import DAY_MS, Group
+from gateway.stores.day_file import DAY_MS
 from gateway.stores.day_upgrade import upgrade
 from gateway.stores.day_writer import DayWriter
 
@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 OPEN_WRITERS = 4  # today, yesterday's stragglers, tomorrow's fast clocks, one to spare
 SLICE_S = 0.02  # of sealing between two writes
-SLICE_SERIES = 8  # sealed in one transaction: as many milliseconds
 BEHIND_SERIES = 2_000  # that are ripe: then slices are ten times as long, or answers would have ever more to read
 LIMIT_CHECK_S = 1.0  # some 10 MB at full speed; a look at 400 files costs 2 ms
 GRACE_MS = 3_600_000  # a day is sealed whole so long after its end: stragglers have come by then
@@ -135,8 +134,8 @@ class Days:
             self.keep_within_limit()
         if self._over_limit:
             raise StoreUnavailable(self._over_limit)
-        for day, groups in sorted(self._grouped(frames).items()):
-            self.on_day(day, lambda writer, groups=groups: writer.write(groups))  # type: ignore[misc]
+        for day, some in sorted(self._by_day(frames).items()):
+            self.on_day(day, lambda writer, some=some: writer.write(some))  # type: ignore[misc]
             self._whole.discard(day)
 
     def delete_device(self, device_id: str) -> None:
@@ -147,13 +146,12 @@ class Days:
         """Seal series that are ripe, for some 20 ms; whether there are more."""
         until = time.monotonic() + SLICE_S
         for day, writer in list(self._writers.items()):
-            if len(writer.ripe) > BEHIND_SERIES:
+            if writer.ripe_series > BEHIND_SERIES:
                 until += 9 * SLICE_S
             while writer.ripe:
                 if time.monotonic() > until:
                     return True
-                sids = [sid for sid, _ in zip(writer.ripe, range(SLICE_SERIES), strict=False)]
-                self.on_day(day, lambda writer, sids=sids: writer.seal(sids))  # type: ignore[misc]
+                self.on_day(day, DayWriter.seal_next)
         return False
 
     def seal_whole(self, day: int) -> bool:
@@ -258,25 +256,20 @@ class Days:
 
     # -- private
 
-    def _grouped(self, frames: Sequence[Frame]) -> dict[int, dict[tuple[str, str], Group]]:
-        """Readings by day and series, without those past their retention."""
-        by_day: dict[int, dict[tuple[str, str], Group]] = {}
+    def _by_day(self, frames: Sequence[Frame]) -> dict[int, list[Frame]]:
+        """Without readings past their retention."""
+        by_day: dict[int, list[Frame]] = {}
         oldest = self._retention.oldest_day()
+        same_for_all = self._retention.is_the_same_for_all
         expired = 0
-        for day, frame in _by_day(frames):
-            if (day < oldest or not self._retention.is_the_same_for_all) and day < self._retention.oldest_day(
-                frame.device_id
-            ):
-                expired += frame.size
-                continue
-            groups = by_day.setdefault(day, {})
-            for metric, column in zip(frame.metrics, frame.columns, strict=True):
-                held = groups.get((frame.device_id, metric))
-                if held is None:
-                    groups[frame.device_id, metric] = (list(frame.times), list(column))
+        for frame in frames:
+            for day, part in _parts(frame):
+                if (day < oldest or not same_for_all) and day < self._retention.oldest_day(frame.device_id):
+                    expired += part.size
+                elif day in by_day:
+                    by_day[day].append(part)
                 else:
-                    held[0].extend(frame.times)
-                    held[1].extend(column)
+                    by_day[day] = [part]
         if expired:
             logger.debug("%d readings past their retention forgotten", expired)
         return by_day
@@ -331,21 +324,21 @@ def mark_of(path: Path) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns)
 
 
-def _by_day(frames: Sequence[Frame]) -> "list[tuple[int, Frame]]":
-    """Each frame with its day; one that goes over midnight in parts."""
+def _parts(frame: Frame) -> "Sequence[tuple[int, Frame]]":
+    """A frame with its day; one that goes over midnight in parts."""
+    times = frame[2]
+    if len(times) == 1:
+        return ((times[0] // DAY_MS, frame),)
+    first, last = min(times) // DAY_MS, max(times) // DAY_MS
+    if first == last:
+        return ((first, frame),)
+    places: dict[int, list[int]] = {}
+    for place, ts_ms in enumerate(times):
+        places.setdefault(ts_ms // DAY_MS, []).append(place)
     found: list[tuple[int, Frame]] = []
-    for frame in frames:
-        first, last = min(frame.times) // DAY_MS, max(frame.times) // DAY_MS
-        if first == last:
-            found.append((first, frame))
-            continue
-        places: dict[int, list[int]] = {}
-        for place, ts_ms in enumerate(frame.times):
-            places.setdefault(ts_ms // DAY_MS, []).append(place)
-        for day, some in places.items():
-            times = [frame.times[place] for place in some]
-            columns = [[column[place] for place in some] for column in frame.columns]
-            found.append((day, Frame(frame.device_id, frame.metrics, times, columns)))
+    for day, some in places.items():
+        columns = [[column[place] for place in some] for column in frame.columns]
+        found.append((day, Frame(frame.device_id, frame.metrics, [times[place] for place in some], columns)))
     return found
 
 

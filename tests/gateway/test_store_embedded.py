@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.frames import Frame
 from gateway.readings import Reading, Value
 from gateway.store import Aggregate, Query, StoreError, StoreRejected, StoreUnavailable
 from gateway.stores import EmbeddedOptions, EmbeddedStore, day_writer, days, embedded
@@ -249,12 +250,12 @@ anything = st.one_of(
 
 
 @given(st.lists(anything, min_size=1, max_size=30))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)  # the machine may be busy
 def test_every_value_comes_back_the_same_and_of_the_same_type(written: list[Value]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "day.db"
         writer = DayWriter(path, "normal")
-        writer.write({("d", "m"): (list(range(len(written))), written)})
+        writer.write([Frame("d", ("m",), range(len(written)), [written])])
         reader = DayReader(path)
         for _ in ("loose", "sealed"):
             read = raw(reader.pieces("d", ("m",), 0, 10**6)["m"], 100)
@@ -411,7 +412,7 @@ async def test_a_query_that_meets_a_day_just_deleted_neither_fails_nor_makes_its
 async def test_a_full_disk_stops_the_sealing_for_a_while_and_loses_nothing(
     store: EmbeddedStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(day_writer, "RIPE_READINGS", 10)
+    monkeypatch.setattr(day_writer, "RIPE_BLOCKS", 10)
     await store.write([Reading("d", "m", NOON, 0)])
     insert = DayWriter._insert
 
@@ -485,30 +486,74 @@ async def test_a_damaged_chunk_costs_itself_alone_and_is_found(
     await store.close()
 
 
-@pytest.mark.parametrize("body", [b"[1,2],[", b"[17\xff\xfe],[1]", b"", b"[1],[1,2]", b'["a"],[1]', b"1,2"])
+@pytest.mark.parametrize("rows", [1, 5], ids=["on a shelf", "of its own"])
+@pytest.mark.parametrize("damage", ["[1,2],[", b"[17\xff\xfe],[1]", "", "[1],[1,2]", '["a"],[1]', "1,2", "a\nb", 7])
 async def test_a_damaged_loose_block_costs_itself_alone_and_is_found(
-    store: EmbeddedStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, body: bytes
+    store: EmbeddedStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes | str | int, rows: int
 ) -> None:
     for n in range(5):
-        await store.write([Reading(device, "m", NOON + n, n) for device in "de"])
+        await store.write([Reading("d", "m", NOON + rows * n + at, n) for at in range(rows)])
+    await store.write([Reading("e", "m", NOON, 7)])
     name = files(tmp_path)[0]
     with sqlite3.connect(tmp_path / "readings" / name) as database:
-        database.execute("UPDATE loose SET body = CAST(? AS TEXT) WHERE sid = 1 AND seq = 5", (body,))
+        body = damage.encode() if isinstance(damage, str) else damage
+        changed = "CAST(? AS TEXT)" if isinstance(body, bytes) else "replace(body, '4', ?)"  # another value, as sound
+        count = database.execute(f"UPDATE loose SET body = {changed} WHERE seq = 5", (body,)).rowcount
+        assert count == 1
     database.close()
+    sound = [n for n in range(4) for _ in range(rows)]
     for _ in range(3):
-        assert await values(store) == [0, 1, 2, 3]
-    assert (await store.latest("d"))["m"] == (NOON + 3, 3)
-    assert (await store.latest("e"))["m"] == (NOON + 4, 4)
-    assert caplog.text.count("d m in loose block 5 cannot be read") == 1
+        assert await values(store) == sound
+    assert (await store.latest("d"))["m"] == (NOON + 4 * rows - 1, 3)
+    assert (await store.latest("e"))["m"] == (NOON, 7)
+    assert caplog.text.count("in loose block 5 cannot be read") == 1
     assert store.damaged_chunks == 1
     (finding,) = await store.verify()
-    assert (finding.file, finding.series) == (name, "d m")
+    assert finding.file == name
+    assert finding.series == ("d m" if rows > 1 else "d m to e m")
+    assert "the loose block 5 cannot be read" in finding.problem
     await store.compact()
-    assert (await values(store), await values(store, "e")) == ([0, 1, 2, 3], [0, 1, 2, 3, 4])
+    assert (await values(store), await values(store, "e")) == (sound, [7])
     assert len(await store.verify()) == 1
-    await store.write([Reading("d", "m", NOON + 9, 9)])
+    await store.write([Reading("d", "m", NOON + 100, 9)])
     await store.compact()
-    assert await values(store) == [0, 1, 2, 3, 9]
+    assert await values(store) == [*sound, 9]
+
+
+async def test_a_device_that_is_deleted_leaves_its_neighbours_on_the_shelf(store: EmbeddedStore) -> None:
+    await store.write([Reading(device, "m", NOON, 1) for device in "abc"])
+    await store.compact()
+    for n in (1, 2):
+        await store.write([Reading(device, "m", NOON + n, n) for device in "abc"])
+    await store.delete_device("b")
+    assert [await values(store, device) for device in "abc"] == [[1, 1, 2], [], [1, 1, 2]]
+    assert await store.devices() == ["a", "c"]
+    await store.write([Reading("b", "m", NOON + 3, 3)])
+    assert await values(store, "b") == [3]
+    assert await store.verify() == []
+
+
+async def test_a_series_that_lies_on_a_shelf_and_by_itself_is_sealed_in_the_order_of_its_writes(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(day_writer, "RIPE_READINGS", 10)
+    options = EmbeddedOptions(directory=tmp_path / "readings")
+    store = EmbeddedStore(options, now_ms=clock)
+    await store.open()
+    await store.write([Reading("d", "m", NOON, "shelf"), Reading("e", "m", NOON, "shelf")])
+    await store.write([Reading("e", "m", NOON + n % 5, "own") for n in range(9)])
+    await store.write([Reading("d", "m", NOON, "shelf again")])
+    await store.close()
+    store = EmbeddedStore(options, now_ms=clock)
+    await store.open()
+    await store.write([Reading("d", "m", NOON + n, "own") for n in range(10)])  # ripe, and takes the shelf with it
+    async with asyncio.timeout(10):
+        while await store._writing(lambda: store._days._writers[DAY].ripe):  # noqa: ASYNC110 # the sealing's own pace
+            await asyncio.sleep(0.01)
+    assert await store._writing(lambda: store._days._writers[DAY].loose) == {}
+    assert await values(store) == ["own"] * 10
+    assert await values(store, "e") == ["own"] * 5
+    assert await store.verify() == []
     await store.close()
 
 
@@ -635,6 +680,47 @@ async def test_files_of_the_first_layout_are_brought_to_this_one(tmp_path: Path,
         assert await store.verify() == []
         await store.close()
     assert sorted(file.name for file in (tmp_path / "readings").iterdir()) == [path.name, "lock"]
+
+
+def second_layout(path: Path) -> None:
+    """A file as the second version wrote it: loose blocks of one series each, without a checksum."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript("""PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
+        CREATE TABLE series (
+            sid INTEGER PRIMARY KEY, device TEXT NOT NULL, metric TEXT NOT NULL, UNIQUE (device, metric));
+        CREATE TABLE loose (
+            sid INTEGER NOT NULL, first_ms INTEGER NOT NULL, seq INTEGER NOT NULL, last_ms INTEGER NOT NULL,
+            readings INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (sid, first_ms, seq)) WITHOUT ROWID;
+        CREATE TABLE chunk (
+            sid INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, readings INTEGER NOT NULL,
+            hours BLOB, minutes BLOB, body BLOB NOT NULL, PRIMARY KEY (sid, first_ms)) WITHOUT ROWID;
+        INSERT INTO series VALUES (1, 'd', 'm'), (2, 'e', 'm'); PRAGMA user_version = 2""")
+    chunk = (1, NOON, NOON + 1, 2, None, None, encode([NOON, NOON + 1], [0, 1]))
+    connection.execute("INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?)", chunk)
+    loose = [
+        (1, NOON + 2, 3, NOON + 3, 2, f'[{NOON + 2},{NOON + 3}],["ü","\\n"]'),
+        (1, NOON + 3, 4, NOON + 3, 1, f"[{NOON + 3}],[3.5]"),
+        (2, NOON, 3, NOON, 1, f"[{NOON}],[true]"),
+        (2, NOON, 4, NOON, 1, f"[{NOON}],[fal"),
+    ]
+    connection.executemany("INSERT INTO loose VALUES (?, ?, ?, ?, ?, ?)", loose)
+    connection.close()
+
+
+async def test_files_of_the_second_layout_are_brought_to_this_one(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "readings").mkdir()
+    path = tmp_path / "readings" / f"{date.fromordinal(date(1970, 1, 1).toordinal() + DAY)}.db"
+    second_layout(path)
+    for again in range(2):
+        store = EmbeddedStore(EmbeddedOptions(directory=tmp_path / "readings", retention_days=3), now_ms=clock)
+        await store.open()
+        assert await values(store) == [0, 1, "ü", 3.5]
+        assert await values(store, "e") == ([True] if not again else [True, "new"])
+        (finding,) = await store.verify()  # what was damaged is so still
+        assert finding.series == "e m"
+        assert (await store.stats()).loose_points == 5 + again
+        await store.write([Reading("e", "m", NOON + 9, "new")])
+        await store.close()
 
 
 WRITING = """
