@@ -29,7 +29,7 @@ BEHIND_SERIES = 2_000  # that are ripe: then slices are ten times as long, or an
 LIMIT_CHECK_S = 1.0  # some 10 MB at full speed; a look at 400 files costs 2 ms
 GRACE_MS = 3_600_000  # a day is sealed whole so long after its end: stragglers have come by then
 _FILE_NAME = re.compile(r"\d{4}-\d\d-\d\d\.db")
-_ASIDE_NAME = re.compile(r"\d{4}-\d\d-\d\d\.db\.damaged-\d+")
+_ASIDE_NAME = re.compile(r"\d{4}-\d\d-\d\d\.db\.damaged-(\d+)")
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -94,9 +94,10 @@ class Days:
     def path(self, day: int) -> Path:
         return self._directory / f"{date.fromordinal(day + _EPOCH).isoformat()}.db"
 
-    def asides(self) -> list[str]:
-        """Names of damaged files that were set aside."""
-        return sorted(path.name for path in self._directory.iterdir() if _ASIDE_NAME.fullmatch(path.name))
+    def asides(self) -> list[Path]:
+        """Damaged files that were set aside, the one that was first of all first."""
+        found = ((_ASIDE_NAME.fullmatch(path.name), path) for path in self._directory.iterdir())
+        return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
 
     # -- the writing thread's
 
@@ -189,23 +190,32 @@ class Days:
         self._swept_on = oldest
 
     def keep_within_limit(self) -> None:
-        """Delete the oldest days, but today's, until all files together are within the limit."""
+        """Delete files set aside, then the oldest days, but today's, until all together are within the limit."""
         limit = self._limit_bytes
         if limit is None:
             return
         self._looked_at_limit = time.monotonic()
         today = self._retention.now_ms() // DAY_MS
         sizes = {day: self.size(day) for day in sorted(self._generations)}
+        asides = {path: size_of_all(pieces_of(path)) for path in self.asides()}
+        total = sum(sizes.values()) + sum(asides.values())
+        for path in asides:
+            if total <= limit:
+                break
+            _unlink(path)
+            total -= asides[path]
+            words = "%s: deleted, to keep the store within its limit of %d MiB; it was damaged and set aside"
+            logger.warning(words, path.name, limit // 2**20)
         for day in [day for day in sizes if day < today]:
-            if sum(sizes.values()) <= limit:
+            if total <= limit:
                 break
             self._delete(day)
             self.dropped += 1
-            del sizes[day]
+            total -= sizes[day]
             words = "%s: deleted before its retention ended, to keep the store within its limit of %d MiB"
             logger.warning(words, self.path(day).name, limit // 2**20)
         self._over_limit = ""
-        if sum(sizes.values()) > limit:
+        if total > limit:
             self._over_limit = f"today's readings alone are over the limit of {limit // 2**20} MiB: see store.limit_mib"
 
     def seal_today(self) -> bool:
@@ -214,12 +224,7 @@ class Days:
 
     def size(self, day: int) -> int:
         """In bytes, the log with it."""
-        return sum(mark_of(path)[0] for path in self.pieces(day))
-
-    def pieces(self, day: int) -> list[Path]:
-        """The file and its log."""
-        path = self.path(day)
-        return [path, path.with_name(path.name + "-wal")]
+        return size_of_all(pieces_of(self.path(day)))
 
     def set_aside(self, day: int, generation: int | None, reason: str) -> None:
         """Give a damaged file another name and the day an empty one; unless that was done since `generation`."""
@@ -297,9 +302,7 @@ class Days:
         self._generations = {other: number for other, number in self._generations.items() if other != day}
         self._whole.discard(day)
         self._forget_writer(day)
-        path = self.path(day)
-        for suffix in ("-wal", "-shm", ""):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        _unlink(self.path(day))
 
 
 def _day_of(path: Path) -> int | None:
@@ -322,6 +325,21 @@ def mark_of(path: Path) -> tuple[int, int]:
     except FileNotFoundError:
         return (0, 0)
     return (status.st_size, status.st_mtime_ns)
+
+
+def pieces_of(path: Path) -> list[Path]:
+    """A file and its log."""
+    return [path, path.with_name(path.name + "-wal")]
+
+
+def size_of_all(paths: Sequence[Path]) -> int:
+    """In bytes; of files that are there."""
+    return sum(mark_of(path)[0] for path in paths)
+
+
+def _unlink(path: Path) -> None:
+    for suffix in ("-wal", "-shm", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _parts(frame: Frame) -> "Sequence[tuple[int, Frame]]":

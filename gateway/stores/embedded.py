@@ -6,8 +6,8 @@ thread seals what lies loose into compressed chunks, a slice of work at a time; 
 
 Readings older than their retention are forgotten: a day's file is deleted once nothing in it is kept, and what arrives
 older than that is taken and forgotten at once (the gateway refuses it before; only what waited for long comes here).
-Past `limit_bytes` the oldest day goes first. A damaged file is set aside under another name and the day goes on in a
-new one; a damaged chunk costs that chunk.
+Past `limit_bytes` damaged files go, then the oldest day. A damaged file is set aside under another name and the day
+goes on in a new one; a damaged chunk costs that chunk.
 
 day_file.py and its neighbours hold the SQL, days.py decides which days; this module in which thread, and what an error
 means.
@@ -32,7 +32,7 @@ from gateway.readings import Reading, Value
 from gateway.store import Query, Series, StoreStats, StoreUnavailable
 from gateway.stores.day_file import DAY_MS
 from gateway.stores.day_reader import DayReader
-from gateway.stores.days import Days, Retention, is_damage, mark_of
+from gateway.stores.days import Days, Retention, is_damage, mark_of, pieces_of, size_of_all
 from gateway.stores.folding import Folding, behind_each_other, raw, rollup_for
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class EmbeddedOptions:
     directory: Path
     retention_days: int = 30
     limit_bytes: int | None = None
-    """Of all files together; None: no limit. Past it the oldest day is deleted, never today's."""
+    """Of all files together; None: no limit. Past it damaged ones go, then the oldest day, never today's."""
     synchronous: Literal["full", "normal"] = "full"
 
 
@@ -179,7 +179,7 @@ class EmbeddedStore:
         for done, day in enumerate(days):
             progress(done, len(days))
             findings += await self._reading(self._verify, day)
-        findings += [Finding(name, "", "damaged and set aside, not in answers") for name in self._days.asides()]
+        findings += [Finding(path.name, "", "damaged and set aside, not in answers") for path in self._days.asides()]
         progress(len(days), len(days))
         return findings
 
@@ -355,7 +355,7 @@ class EmbeddedStore:
         days = self._days.kept()
         loose = sealed = size_bytes = 0
         for day in days:
-            marks = [mark_of(path) for path in self._days.pieces(day)]
+            marks = [mark_of(path) for path in pieces_of(self._days.path(day))]
             size_bytes += sum(size for size, _ in marks)
             known = self._counts.get(day)
             if known is None or known[0] != marks:
@@ -363,6 +363,7 @@ class EmbeddedStore:
                     known = self._counts[day] = (marks, reader.counts())
             loose += known[1][0]
             sealed += known[1][1]
+        size_bytes += sum(size_of_all(pieces_of(path)) for path in self._days.asides())
         self._counts = {day: known for day, known in self._counts.items() if day in days}
         return StoreStats(
             kind="embedded",

@@ -337,6 +337,35 @@ async def test_over_the_limit_the_oldest_day_goes_first_and_says_so(
     await store.close()
 
 
+async def test_over_the_limit_files_set_aside_go_before_any_day_and_the_oldest_of_them_first(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = EmbeddedOptions(directory=tmp_path / "readings", limit_bytes=2**30)
+    store = EmbeddedStore(options, now_ms=clock)
+    await store.open()
+    await store.write([Reading("d", "m", NOON - day * DAY_MS, day) for day in (2, 1, 0)])
+    directory = tmp_path / "readings"
+    # the day of a name is not when it was set aside: of the three, in the middle; with its log
+    asides = [f"{DAY_NAME_3}.damaged-999", "2023-11-12.db.damaged-1700000000000", "2023-11-01.db.damaged-1700000000001"]
+    for name in asides:
+        (directory / name).write_bytes(b"x" * 60_000)
+        (directory / f"{name}-wal").write_bytes(b"x" * 60_000)
+    days_bytes = sum(store._days.size(DAY - day) for day in (2, 1, 0))
+    assert (await store.stats()).size_bytes == days_bytes + 360_000
+    (directory / "2023-11-01.db.damaged-by-hand").write_bytes(b"x" * 400_000)  # not ours
+    for n in range(len(asides)):
+        assert [path.name for path in store._days.asides()] == asides[n:]
+        store._days._limit_bytes = days_bytes + 120_000 * (3 - n) - 60_000
+        await store._writing(store._days.keep_within_limit)
+        assert f"{asides[n]}: deleted, to keep the store within its limit" in caplog.text
+        assert not list(directory.glob(f"{asides[n]}*"))
+    assert len(files(tmp_path)) == 3
+    assert await values(store) == [2, 1, 0]
+    assert (directory / "2023-11-01.db.damaged-by-hand").exists()
+    assert (await store.stats()).dropped_days == 0
+    await store.close()
+
+
 async def test_a_day_that_was_dropped_may_come_back_and_holds_only_what_is_new(tmp_path: Path, clock: Clock) -> None:
     store = EmbeddedStore(EmbeddedOptions(directory=tmp_path / "readings", limit_bytes=2**30), now_ms=clock)
     await store.open()
