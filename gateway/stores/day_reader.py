@@ -152,6 +152,11 @@ class DayReader:
         """Devices that have readings here."""
         return devices_in(self._connection)
 
+    def series(self) -> list[tuple[str, str]]:
+        """(device, metric) of all that may have readings here."""
+        named = orjson.loads(self._one("SELECT json_group_array(json_array(device, metric)) FROM series"))
+        return [(device, metric) for device, metric in named]
+
     def problems(self) -> Iterator[tuple[str, str]]:
         """Look at everything: (series, what is wrong), one by one; ("", …) for the file itself."""
         for (said,) in self._connection.execute("PRAGMA quick_check(10)").fetchall():

@@ -15,7 +15,6 @@ from gateway.stores.chunk import Column, DamagedChunk, concatenated, is_sound
 from gateway.stores.day_file import (
     SCHEMA,
     SCHEMA_VERSION,
-    devices_in,
     read_loose,
     sealed_rows,
     select_sealed,
@@ -58,11 +57,16 @@ _SERIES = 8  # sealed in one transaction
 class DayWriter:
     """The one writing connection of a day's file."""
 
-    def __init__(self, path: Path, synchronous: str) -> None:
+    def __init__(
+        self, path: Path, synchronous: str, told: Callable[[Sequence[tuple[str, str]]], None] = lambda series: None
+    ) -> None:
+        """`told` is told of new series, (device, metric), before their readings are written."""
+        self._told = told
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=32)
         try:
             self._prepare(synchronous)
             self._sids = {(device, metric): sid for sid, device, metric in self._all_series()}
+            self._next_sid = max(self._sids.values(), default=0) + 1
             sql = """SELECT json_group_array(json_array(place, blocks, readings)) FROM (
                 SELECT place, count(*) AS blocks, sum(readings) AS readings FROM loose GROUP BY place)"""
             self.loose: dict[int, list[int]] = {place: counts for place, *counts in orjson.loads(self._one(sql))}
@@ -122,11 +126,14 @@ class DayWriter:
                 laying.add_shelved(sids, times, columns)
         seq = self._seq + 1
         blocks = laying.blocks(seq)
+        if new:
+            self._told(list(new))
         with self._transaction():
             self._insert("series(sid, device, metric)", [(sid, *key) for key, sid in new.items()])
             self._insert(f"loose({COLUMNS})", blocks)
         self._seq = seq
         self._sids.update(new)
+        self._next_sid += len(new)
         for block in blocks:
             place = block.place
             counts = self.loose.setdefault(place, [0, 0])
@@ -146,7 +153,7 @@ class DayWriter:
             sid = self._sids.get(key)
             if sid is None:
                 known = False
-                sid = new.setdefault(key, len(self._sids) + len(new) + 1)
+                sid = new.setdefault(key, self._next_sid + len(new))
             sids.append(sid)
         if known:
             if len(self._frame_sids) >= FRAMES_KNOWN:
@@ -289,10 +296,11 @@ class DayWriter:
             self._connection.execute("PRAGMA busy_timeout = 5000")
 
     def delete_device(self, device_id: str) -> None:
-        """Forget a device's readings. Its series stay as names without readings: sids are counted, never reused."""
-        sids = [sid for (device, _), sid in self._sids.items() if device == device_id]
-        if not sids:
+        """Forget a device's readings, and its name."""
+        keys = [key for key in self._sids if key[0] == device_id]
+        if not keys:
             return
+        sids = [self._sids[key] for key in keys]
         shelves = {shelf_of(sid) for sid in sids if self._masks.get(shelf_of(sid), 0) & bit_of(sid)}
         for place in shelves:
             self.seal([place])  # then what is to be deleted lies by itself
@@ -300,13 +308,17 @@ class DayWriter:
         with self._transaction():
             self._connection.execute(f"DELETE FROM loose WHERE place IN ({chosen})")  # noqa: S608
             self._connection.execute(f"DELETE FROM chunk WHERE sid IN ({chosen})")  # noqa: S608
+            self._connection.execute(f"DELETE FROM series WHERE sid IN ({chosen})")  # noqa: S608
+        self._frame_sids.clear()
+        for key in keys:
+            del self._sids[key]
         for sid in sids:
             self.loose.pop(sid, None)
             self.ripe.pop(sid, None)
 
-    def devices(self) -> list[str]:
-        """Devices that have readings here."""
-        return devices_in(self._connection)
+    def series(self) -> list[tuple[str, str]]:
+        """(device, metric) of all that may have readings here."""
+        return list(self._sids)
 
     def close(self) -> None:
         """Bring the log into the file as far as readers allow, and close."""

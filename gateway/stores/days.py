@@ -19,6 +19,7 @@ from gateway.store import StoreUnavailable
 from gateway.stores.day_file import DAY_MS
 from gateway.stores.day_upgrade import upgrade
 from gateway.stores.day_writer import DayWriter
+from gateway.stores.holdings import Holdings
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -58,6 +59,7 @@ class Days:
     def __init__(
         self, directory: Path, retention: Retention, *, synchronous: str, limit_bytes: int | None = None
     ) -> None:
+        self.holdings = Holdings()
         self.dropped = 0
         """Days deleted to stay within the limit."""
         self._directory = directory
@@ -140,8 +142,10 @@ class Days:
             self._whole.discard(day)
 
     def delete_device(self, device_id: str) -> None:
-        for day in sorted(self._generations):
+        days = self.holdings.days_of(device_id).union(self.holdings.unknown(self._generations))
+        for day in sorted(days.intersection(self._generations)):
             self.on_day(day, lambda writer: writer.delete_device(device_id))
+            self.holdings.forget_device(day, device_id)
 
     def seal_some(self) -> bool:
         """Seal series that are ripe, for some 20 ms; whether there are more."""
@@ -172,22 +176,27 @@ class Days:
         oldest = self._retention.oldest_day()
         if oldest == self._swept_on:
             return
+        if self._retention.is_the_same_for_all:
+            for day in [day for day in sorted(self._generations) if day < oldest]:
+                self._delete(day)
+                logger.info("%s: deleted, past its retention", self.path(day).name)
+        else:
+            self._sweep_by_device(oldest)
+        self._swept_on = oldest
+
+    def _sweep_by_device(self, oldest: int) -> None:
+        for day in self.holdings.unknown(self._generations):
+            self.on_day(day, DayWriter.series)  # opening it learns them
+        expired, kept = self.holdings.expired(self._retention.oldest_day)
         for day in sorted(self._generations):
-            if self._retention.is_the_same_for_all:
-                if day < oldest:
-                    self._delete(day)
-                    logger.info("%s: deleted, past its retention", self.path(day).name)
-                continue
-            devices = self.on_day(day, DayWriter.devices)
-            expired = [device_id for device_id in devices if day < self._retention.oldest_day(device_id)]
-            if len(expired) == len(devices) and day < oldest:
+            if day < oldest and day not in kept:
                 self._delete(day)
                 logger.info("%s: deleted, past the retention of all in it", self.path(day).name)
                 continue
-            for device_id in expired:
+            for device_id in expired.get(day, ()):
                 self.on_day(day, lambda writer, device_id=device_id: writer.delete_device(device_id))  # type: ignore[misc]
+                self.holdings.forget_device(day, device_id)
                 self._whole.discard(day)
-        self._swept_on = oldest
 
     def keep_within_limit(self) -> None:
         """Delete files set aside, then the oldest days, but today's, until all together are within the limit."""
@@ -238,6 +247,7 @@ class Days:
             if piece.exists():
                 piece.rename(aside.with_name(aside.name + suffix))
         self._generations = {**self._generations, day: next(self._files)}
+        self.holdings.forget_day(day)
         self._writer(day)  # an empty file again, so that readers find one
         logger.error(
             "%s is damaged (%s): set aside as %s, readings of that day are missing from answers. "
@@ -284,7 +294,10 @@ class Days:
         if writer is None:
             while len(self._writers) >= OPEN_WRITERS:
                 self._writers.popitem(last=False)[1].close()
-            writer = self._writers[day] = DayWriter(self.path(day), self._synchronous)
+            writer = self._writers[day] = DayWriter(
+                self.path(day), self._synchronous, lambda series: self.holdings.add(day, series)
+            )
+            self.holdings.learn(day, writer.series())
             if day not in self._generations:
                 self._generations = {**self._generations, day: next(self._files)}
         self._writers.move_to_end(day)
@@ -302,6 +315,7 @@ class Days:
         self._generations = {other: number for other, number in self._generations.items() if other != day}
         self._whole.discard(day)
         self._forget_writer(day)
+        self.holdings.forget_day(day)
         _unlink(self.path(day))
 
 

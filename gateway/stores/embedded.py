@@ -247,9 +247,11 @@ class EmbeddedStore:
             self._seal_some()
 
     async def _keep_house(self) -> None:
-        """Once a minute: forget what is past its retention, keep within the limit, seal days that are over."""
+        """Once a minute: look through days not seen yet, drop what is past retention or limit, seal what is over."""
         while True:
             try:
+                for day in self._days.holdings.unknown(self._days.kept()):
+                    await self._reading(self._learn, day)
                 await self._writing(self._days.sweep)
                 await self._writing(self._days.keep_within_limit)
                 while await self._writing(self._days.seal_today):
@@ -326,11 +328,28 @@ class EmbeddedStore:
 
     def _latest(self, device_id: str) -> dict[str, tuple[int, Value]]:
         found: dict[str, tuple[int, Value]] = {}
-        for day in reversed(self._days.kept(device_id)):
-            with self._reader(day) as reader:
-                # days before may hold a metric that has gone silent since
-                found = {**reader.latest(device_id), **found}
+        days = self._days.kept(device_id)
+        holdings = self._days.holdings
+        if not holdings.knows(days):
+            for day in reversed(days):
+                with self._reader(day) as reader:
+                    # days before may hold a metric that has gone silent since
+                    found = {**reader.latest(device_id), **found}
+            return found
+        held = sorted(holdings.days_of(device_id).intersection(days))
+        missing = holdings.newest_of(device_id)  # by metric, the day to look at next
+        while held and missing:
+            day = held.pop()
+            if any(newest >= day for newest in missing.values()):
+                with self._reader(day) as reader:
+                    found = {**reader.latest(device_id), **found}
+                missing = {metric: newest for metric, newest in missing.items() if metric not in found}
         return found
+
+    def _learn(self, day: int) -> None:
+        if self._days.generation(day) is not None:
+            with self._reader(day) as reader:
+                self._days.holdings.learn(day, reader.series())
 
     def _devices(self) -> list[str]:
         found: set[str] = set()

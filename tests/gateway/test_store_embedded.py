@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -135,6 +135,82 @@ async def test_many_days_do_not_keep_many_files_open(tmp_path: Path) -> None:
     most = 4 * (OPEN_READERS * READER_THREADS + OPEN_WRITERS)
     assert len(os.listdir("/proc/self/fd")) - before < most
     await store.close()
+
+
+async def test_latest_and_delete_open_only_days_that_may_hold_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = EmbeddedOptions(directory=tmp_path / "readings", retention_days=400, synchronous="normal")
+    store = EmbeddedStore(options, now_ms=Clock())
+    await store.open()
+    for day in range(40):
+        readings = [Reading("daily", "m", NOON - day * DAY_MS, day)]
+        readings += [Reading("daily", "silent", NOON - day * DAY_MS, day)] if day == 30 else []
+        readings += [Reading("rare", "m", NOON - day * DAY_MS, day)] if day in (7, 20) else []
+        await store.write(readings)
+    await store.close()
+    store = EmbeddedStore(options, now_ms=Clock())
+    await store.open()
+    async with asyncio.timeout(10):
+        while not store._days.holdings.knows(range(DAY - 39, DAY + 1)):  # noqa: ASYNC110 # the housekeeping's own pace
+            await asyncio.sleep(0.01)
+    asked: list[int] = []
+    reader_of, delete, path_of = store._reader, DayWriter.delete_device, store._days.path
+    day_of = {path_of(DAY - n): n for n in range(40)}
+
+    def deleting(writer: DayWriter, device_id: str) -> None:
+        asked.append(day_of[Path(writer._one("SELECT file FROM pragma_database_list"))])
+        delete(writer, device_id)
+
+    monkeypatch.setattr(store, "_reader", lambda day: asked.append(DAY - day) or reader_of(day))
+    monkeypatch.setattr(DayWriter, "delete_device", deleting)
+
+    async def asks(work: Awaitable[object]) -> tuple[object, list[int]]:
+        asked.clear()
+        return await work, sorted(asked)
+
+    assert await asks(store.latest("nobody")) == ({}, [])
+    assert await asks(store.latest("rare")) == ({"m": (NOON - 7 * DAY_MS, 7)}, [7])
+    found = {"m": (NOON, 0), "silent": (NOON - 30 * DAY_MS, 30)}
+    assert await asks(store.latest("daily")) == (found, [0, 30])
+    assert await asks(store.delete_device("rare")) == (None, [7, 20])
+    assert await asks(store.delete_device("rare")) == (None, [])
+    assert await asks(store.latest("rare")) == ({}, [])
+    await store.write([Reading("rare", "m", NOON - 20 * DAY_MS, -20)])  # to a day that knew it before
+    assert await asks(store.latest("rare")) == ({"m": (NOON - 20 * DAY_MS, -20)}, [20])
+    assert await values(store, "daily") == list(range(39, -1, -1))
+    await store.close()
+
+
+async def test_when_the_newest_day_of_a_device_is_damaged_its_latest_is_of_the_one_before(
+    tmp_path: Path, clock: Clock
+) -> None:
+    options = EmbeddedOptions(directory=tmp_path / "readings")
+    store = EmbeddedStore(options, now_ms=clock)
+    await store.open()
+    await store.write([Reading("d", metric, NOON - n * DAY_MS, n) for n in range(3) for metric in ("m", "n")[: n + 1]])
+    await store.compact()
+    with sqlite3.connect(tmp_path / "readings" / files(tmp_path)[-1]) as database:
+        database.execute("UPDATE chunk SET body = x'01'")
+    database.close()
+    async with asyncio.timeout(10):
+        while not store._days.holdings.knows(store._days.kept()):  # noqa: ASYNC110 # the housekeeping's own pace
+            await asyncio.sleep(0.01)
+    assert await store.latest("d") == {"m": (NOON - DAY_MS, 1), "n": (NOON - DAY_MS, 1)}
+    await store.close()
+
+
+async def test_the_frames_whose_series_are_known_are_bounded(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(day_writer, "FRAMES_KNOWN", 5)
+    metrics = [f"m{n}" for n in range(30)]
+    for n in range(30):
+        for _ in range(2):
+            await store.write([Reading("d", metric, NOON + n, n) for metric in metrics[n:] + ["m"]])
+            known = await store._writing(lambda: len(store._days._writers[DAY]._frame_sids))
+            assert known <= 5
+    assert await values(store) == list(range(30))
 
 
 async def test_a_second_process_is_told_that_the_directory_is_in_use(store: EmbeddedStore, tmp_path: Path) -> None:
