@@ -66,6 +66,16 @@ class Finding:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class DayStats:
+    """What a day's file holds; `day` as 2026-11-25, UTC. Of a point written twice both count until they are sealed."""
+
+    day: str
+    loose_points: int
+    sealed_points: int
+    size_bytes: int
+
+
 Progress = Callable[[int, int], None]
 """Told how much is done, and of how much."""
 
@@ -163,6 +173,10 @@ class EmbeddedStore:
         if self._stats is None or time.monotonic() - self._stats[0] > STATS_AGE_S:
             self._stats = (time.monotonic(), await self._reading(self._take_stats))
         return self._stats[1]
+
+    async def stats_by_day(self) -> list[DayStats]:
+        """In order."""
+        return await self._reading(self._take_stats_by_day)
 
     async def devices(self) -> list[str]:
         """Devices that have readings, in order."""
@@ -371,29 +385,33 @@ class EmbeddedStore:
                 reader.copy(directory / self._days.path(day).name)
 
     def _take_stats(self) -> StoreStats:
+        days = self._take_stats_by_day()
+        loose = sum(each.loose_points for each in days)
+        asides = [piece for path in self._days.asides() for piece in pieces_of(path)]
+        return StoreStats(
+            kind="embedded",
+            points=loose + sum(each.sealed_points for each in days),
+            loose_points=loose,
+            size_bytes=sum(each.size_bytes for each in days) + size_of_all(asides),
+            limit_bytes=self._options.limit_bytes,
+            oldest_ms=next((day * DAY_MS for day in self._days.kept()), None),
+            dropped_days=self._days.dropped,
+            damaged_chunks=self.damaged_chunks,
+        )
+
+    def _take_stats_by_day(self) -> list[DayStats]:
+        found: list[DayStats] = []
         days = self._days.kept()
-        loose = sealed = size_bytes = 0
         for day in days:
-            marks = [mark_of(path) for path in pieces_of(self._days.path(day))]
-            size_bytes += sum(size for size, _ in marks)
+            path = self._days.path(day)
+            marks = [mark_of(piece) for piece in pieces_of(path)]
             known = self._counts.get(day)
             if known is None or known[0] != marks:
                 with self._reader(day) as reader:
                     known = self._counts[day] = (marks, reader.counts())
-            loose += known[1][0]
-            sealed += known[1][1]
-        size_bytes += sum(size_of_all(pieces_of(path)) for path in self._days.asides())
+            found.append(DayStats(path.stem, *known[1], sum(size for size, _ in marks)))
         self._counts = {day: known for day, known in self._counts.items() if day in days}
-        return StoreStats(
-            kind="embedded",
-            points=loose + sealed,
-            loose_points=loose,
-            size_bytes=size_bytes,
-            limit_bytes=self._options.limit_bytes,
-            oldest_ms=days[0] * DAY_MS if days else None,
-            dropped_days=self._days.dropped,
-            damaged_chunks=self.damaged_chunks,
-        )
+        return found
 
     def _damage_found(self, day: int, what: str, problem: str) -> None:
         if (day, what) in self._damage or len(self._damage) >= DAMAGE_TOLD:

@@ -207,7 +207,7 @@ async def test_the_frames_whose_series_are_known_are_bounded(
     metrics = [f"m{n}" for n in range(30)]
     for n in range(30):
         for _ in range(2):
-            await store.write([Reading("d", metric, NOON + n, n) for metric in metrics[n:] + ["m"]])
+            await store.write([Reading("d", metric, NOON + n, n) for metric in [*metrics[n:], "m"]])
             known = await store._writing(lambda: len(store._days._writers[DAY]._frame_sids))
             assert known <= 5
     assert await values(store) == list(range(30))
@@ -297,6 +297,20 @@ async def test_stats_count_points_and_bytes(store: EmbeddedStore) -> None:
     assert (stats.kind, stats.points, stats.oldest_ms) == ("embedded", 101, (DAY - 1) * DAY_MS)
     assert stats.size_bytes is not None
     assert stats.size_bytes > 0
+
+
+async def test_stats_by_day_add_up_to_those_of_all(store: EmbeddedStore) -> None:
+    await store.write([Reading("d", "m", NOON - DAY_MS + n, n) for n in range(10)])
+    await store.compact()
+    await store.write([Reading("d", "m", NOON + n, n) for n in range(7)] + [Reading("e", "m", NOON - DAY_MS, 1)])
+    by_day = await store.stats_by_day()
+    assert [(each.day, each.loose_points, each.sealed_points) for each in by_day] == [
+        ("2023-11-13", 1, 10),
+        ("2023-11-14", 7, 0),
+    ]
+    stats = await store.stats()
+    assert (stats.points, stats.loose_points) == (18, 8)
+    assert stats.size_bytes == sum(each.size_bytes for each in by_day)
 
 
 async def test_integers_stay_integers(store: EmbeddedStore) -> None:
@@ -846,8 +860,9 @@ async def main():
     sealing = asyncio.create_task(seal(store))
     n = int(sys.argv[2])
     while True:
-        # in order, and each time one from before once more
-        await store.write([Reading(f"d{i}", "m", 1699963200000 + at, at) for i in range(20) for at in (n, n // 2)])
+        # in order, and each time one from before once more, on a shelf; now and then some in blocks of their own
+        some = range(max(0, n - 5), n + 1) if n % 7 == 0 else (n, n // 2)
+        await store.write([Reading(f"d{i}", "m", 1699963200000 + at, at) for i in range(20) for at in some])
         n += 1
         print(n, flush=True)
 
