@@ -45,8 +45,8 @@ RIPE_READINGS = 2_000
 """Loose readings of a series that are worth a chunk of their own."""
 RIPE_BLOCKS = 500
 """Loose blocks of a series that an answer may have to read: as many rows."""
-RIPE_SHELF = 8
-"""So many times the readings on a shelf: an answer has to read them all, in two milliseconds."""
+RIPE_SHELF_READINGS = 6_400
+"""Loose readings on a shelf, 200 of each series: an answer has to read them all, in some two milliseconds."""
 FRAMES_KNOWN = 50_000  # devices, of which each sends the same metrics mostly: some 10 MB
 #: Rows to a statement: each size is prepared once and kept.
 _ROWS = (1000, 100, 10, 1)
@@ -351,7 +351,7 @@ class DayWriter:
 
 
 def _is_ripe(place: int, counts: Sequence[int]) -> bool:
-    return counts[0] >= RIPE_BLOCKS or counts[1] >= (RIPE_READINGS if place > 0 else RIPE_SHELF * RIPE_READINGS)
+    return counts[0] >= RIPE_BLOCKS or counts[1] >= (RIPE_READINGS if place > 0 else RIPE_SHELF_READINGS)
 
 
 def _around(sid: int, loose: Column) -> str:

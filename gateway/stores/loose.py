@@ -202,7 +202,7 @@ def _joined(blocks: Iterable[tuple[int, int, Any]], wanted: Collection[int] | No
     """Of (place, first_ms, what its body holds), the newer ones later."""
     points: dict[int, Group] = {}
     for place, first_ms, (times, values, *numbers) in blocks:
-        if len(times) != len(values):
+        if len({len(times), len(values), *map(len, numbers)}) != 1:
             raise ValueError("times and values are not as many")
         if place > 0:
             known = points.setdefault(place, ([], []))
@@ -210,14 +210,19 @@ def _joined(blocks: Iterable[tuple[int, int, Any]], wanted: Collection[int] | No
             known[1].extend(values)
             continue
         first_sid = first_sid_on(place)
-        for number, ts_ms, value in zip(numbers[0], times, values, strict=True):
-            sid = first_sid + number
-            if wanted is None or sid in wanted:
-                held = points.get(sid)
-                if held is None:
-                    held = points[sid] = ([], [])
-                held[0].append(first_ms + ts_ms)
-                held[1].append(value)
+        whose = numbers[0]
+        if wanted is None:
+            chosen: Sequence[int] = range(len(times))
+        else:  # most of a shelf is of other devices
+            bits = {sid - first_sid for sid in wanted}
+            chosen = [at for at, number in enumerate(whose) if number in bits]
+        for at in chosen:
+            sid = first_sid + whose[at]
+            held = points.get(sid)
+            if held is None:
+                held = points[sid] = ([], [])
+            held[0].append(first_ms + times[at])
+            held[1].append(values[at])
     return {sid: _in_order(times, values) for sid, (times, values) in points.items()}
 
 

@@ -905,7 +905,7 @@ async def test_kill_9_at_random_moments_loses_nothing_written_and_seals_all_or_n
             assert len(found) >= acknowledged
             assert found == list(range(len(found)))
         await store.close()
-    assert acknowledged > 100
+    assert acknowledged >= 20
 
 
 @pytest.mark.slow

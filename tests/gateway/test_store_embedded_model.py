@@ -29,6 +29,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sealing, "WINDOW_READINGS", 1200)
     monkeypatch.setattr(sealing, "SMALL_READINGS", 300)
     monkeypatch.setattr(day_writer, "RIPE_READINGS", 300)
+    monkeypatch.setattr(day_writer, "RIPE_SHELF_READINGS", 200)
     monkeypatch.setattr(day_writer, "RIPE_BLOCKS", 12)
 
 
