@@ -1,11 +1,12 @@
 """The stores a gateway can keep its readings in. Which one, the settings say; all pass the same contract suite."""
 
 from gateway.store import Store
-from gateway.stores.embedded import EmbeddedOptions, EmbeddedStore, Finding
+from gateway.stores.embedded import DayStats, EmbeddedOptions, EmbeddedStore, Finding
 from gateway.stores.influxdb import InfluxOptions, InfluxStore
 from gateway.stores.victoriametrics import VictoriaOptions, VictoriaStore
 
 __all__ = [
+    "DayStats",
     "EmbeddedOptions",
     "EmbeddedStore",
     "Finding",

@@ -14,13 +14,14 @@ from gateway.stores.day_file import (
     BODY,
     WITHIN,
     devices_in,
-    parsed,
+    loose_rows,
     read_loose,
     sealed_rows,
     select_sealed,
     where_keys,
 )
 from gateway.stores.folding import Packed, Sealed, laid_out, overlain, raw
+from gateway.stores.loose import SHELF, Damaged, DamagedBlock, checked, lying, on_shelf, parsed, shelf_of, shelved
 from gateway.stores.rollup import rollups
 
 _KEYS = 500  # to a statement
@@ -43,12 +44,18 @@ class DayReader:
     def weights(self, device_id: str, metrics: Sequence[str], start_ms: int, end_ms: int) -> dict[str, int]:
         """By metric, how much `pieces` would hold of it, in sealed readings: of some two bytes each."""
         names = self._names(device_id, metrics)
-        where = f"sid IN ({','.join(map(str, names))}) AND {WITHIN}"
-        sql = f"""SELECT json_group_array(json_array(sid, weight)) FROM (SELECT sid, sum(weight) AS weight FROM (
-            SELECT sid, readings * {_LOOSE_WEIGHT} AS weight FROM loose WHERE {where}
-            UNION ALL SELECT sid, readings FROM chunk WHERE {where}) GROUP BY sid)"""  # noqa: S608
-        found = orjson.loads(self._one(sql, {"start": start_ms, "end": end_ms}))
-        return {names[sid]: weight for sid, weight in found}
+        within = {"start": start_ms, "end": end_ms}
+        sql = f"""SELECT json_group_array(json_array(place, weight)) FROM (SELECT place, sum(weight) AS weight FROM (
+            SELECT place, readings * {_LOOSE_WEIGHT} AS weight FROM loose WHERE {lying(names)} AND {WITHIN}
+            UNION ALL SELECT sid, readings FROM chunk WHERE sid IN ({",".join(map(str, names))}) AND {WITHIN})
+            GROUP BY place)"""  # noqa: S608
+        found: dict[str, int] = {}
+        for place, weight in orjson.loads(self._one(sql, within)):
+            # of a shelf's the device's part is not known; each has a share
+            each = weight if place > 0 else -(-weight // SHELF)
+            for sid in [place] if place > 0 else [sid for sid in names if shelf_of(sid) == place]:
+                found[names[sid]] = found.get(names[sid], 0) + each
+        return found
 
     def pieces(
         self, device_id: str, metrics: Sequence[str], start_ms: int, end_ms: int, *, rollup: str | None = None
@@ -64,7 +71,11 @@ class DayReader:
             chosen = f"sid IN ({','.join(map(str, names))})"
             within = {"start": start_ms, "end": end_ms}
             loose = read_loose(
-                self._connection, f"{chosen} AND {WITHIN}", within, self._loose_damaged(device_id, names)
+                self._connection,
+                f"{lying(names)} AND {WITHIN}",
+                within,
+                wanted=names,
+                damaged=self._loose_damaged(device_id, names),
             )
             data = BODY
             if rollup is not None:
@@ -94,14 +105,15 @@ class DayReader:
 
     def latest(self, device_id: str) -> dict[str, tuple[int, Value]]:
         """(ts_ms, value) of each metric's newest reading of this day."""
-        newest = (
-            "SELECT sid, max(last_ms) FROM {} WHERE sid IN (SELECT sid FROM series WHERE device = :device) GROUP BY sid"
-        )
         found: dict[int, tuple[int, Value]] = {}
         unsure: set[int] = set()  # the newest of these cannot be read
         with self._snapshot():
             names = self._names(device_id, ())
-            rows = self._one(select_sealed(f"(sid, last_ms) IN ({newest.format('chunk')})"), {"device": device_id})
+            if not names:
+                return {}
+            sids = ",".join(map(str, names))
+            newest = f"SELECT sid, max(last_ms) FROM chunk WHERE sid IN ({sids}) GROUP BY sid"  # noqa: S608
+            rows = self._one(select_sealed(f"(sid, last_ms) IN ({newest})"))
             for sid, chunks in sealed_rows(rows).items():
                 try:
                     column = decode(chunks[-1].data)
@@ -109,11 +121,15 @@ class DayReader:
                     unsure.add(sid)
                     continue
                 found[sid] = (int(column.times[-1]), column.values()[-1])
+            newest = f"SELECT place, max(last_ms) FROM loose WHERE place IN ({sids}) GROUP BY place"  # noqa: S608
+            where = f"(place, last_ms) IN ({newest}) OR {shelved(names)}"  # a shelf's newest is not that of each series
             loose = read_loose(
                 self._connection,
-                f"(sid, last_ms) IN ({newest.format('loose')})",
-                {"device": device_id},
-                lambda sid, seq, problem: unsure.add(sid),
+                where,
+                wanted=names,
+                damaged=lambda place, seq, problem: unsure.update(
+                    [place] if place in names else [sid for sid in names if place in (0, shelf_of(sid))]
+                ),
             )
             for sid, column in loose.items():
                 ts_ms = int(column.times[-1])
@@ -136,15 +152,22 @@ class DayReader:
         """Devices that have readings here."""
         return devices_in(self._connection)
 
+    def series(self) -> list[tuple[str, str]]:
+        """(device, metric) of all that may have readings here."""
+        named = orjson.loads(self._one("SELECT json_group_array(json_array(device, metric)) FROM series"))
+        return [(device, metric) for device, metric in named]
+
     def problems(self) -> Iterator[tuple[str, str]]:
         """Look at everything: (series, what is wrong), one by one; ("", …) for the file itself."""
         for (said,) in self._connection.execute("PRAGMA quick_check(10)").fetchall():
             if said != "ok":
                 yield "", said
         series = self._one("SELECT json_group_array(json_array(sid, device, metric)) FROM series")
-        for sid, device, metric in orjson.loads(series):
+        names = {sid: f"{device} {metric}" for sid, device, metric in orjson.loads(series)}
+        for sid, name in names.items():
             for problem in self._problems_of(sid):
-                yield f"{device} {metric}", problem
+                yield name, problem
+        yield from self._problems_on_shelves(names)
 
     def copy(self, target: Path) -> None:
         """A consistent copy of the file as it is now, in the place of what a copy before it may have left."""
@@ -178,19 +201,26 @@ class DayReader:
             if last_ms is not None and first <= last_ms:
                 yield f"the chunk from {first} overlaps the one before it"
             last_ms = last
-        for first, last, readings, body in self._connection.execute(
-            "SELECT first_ms, last_ms, readings, CAST(body AS BLOB) FROM loose WHERE sid = ?", (sid,)
-        ).fetchall():
-            try:
-                times, values = parsed(body)
-            except ValueError as error:
-                yield f"a loose block from {first} cannot be read: {error}"
-                continue
-            if (min(times), max(times), len(times), len(values)) != (first, last, readings, readings):
-                yield f"a loose block from {first} does not hold what its row says"
+        for row in loose_rows(self._connection, f"place = {sid}"):
+            problem = _problem_of(row)
+            if problem is not None:
+                yield problem
 
-    def _loose_damaged(self, device_id: str, names: dict[int, str]) -> Callable[[int, int, str], None]:
-        return lambda sid, seq, problem: self._damaged(f"{device_id} {names[sid]} in loose block {seq}", problem)
+    def _problems_on_shelves(self, names: dict[int, str]) -> Iterator[tuple[str, str]]:
+        places = self._one("SELECT json_group_array(place) FROM (SELECT DISTINCT place FROM loose WHERE place <= 0)")
+        for place in orjson.loads(places):
+            for row in loose_rows(self._connection, f"place = {place}"):
+                problem = _problem_of(row)
+                if problem is not None:
+                    known = [names[sid] for sid in on_shelf(place, -1) if sid in names]
+                    yield f"{known[0]} to {known[-1]}" if known else "", problem
+
+    def _loose_damaged(self, device_id: str, names: dict[int, str]) -> Damaged:
+        def told(place: int, seq: int, problem: str) -> None:
+            whose = f"{device_id} {names[place]}" if place in names else f"a shelf with {device_id}"
+            self._damaged(f"{whose} in loose block {seq}", problem)
+
+        return told
 
     def _names(self, device_id: str, metrics: Sequence[str]) -> dict[int, str]:
         """sid -> metric of a device's series."""
@@ -208,3 +238,17 @@ class DayReader:
             yield
         finally:
             self._connection.execute("COMMIT")
+
+
+def _problem_of(row: bytes) -> str | None:
+    """What is wrong with a loose row given as `crc,TEXT`."""
+    try:
+        (place, *held, mask), body = checked(row)
+        content: Any = parsed(place, body)
+    except DamagedBlock as error:
+        seq_of = row.split(b",", 4)[3:4]
+        return f"the loose block {b''.join(seq_of).decode(errors='replace')} cannot be read: {error}"
+    seq = held[1]
+    times = [held[0] + ts_ms for ts_ms in content[0]] if place < 0 else content[0]
+    holds = (min(times), seq, max(times), len(times), sum({1 << number for number in content[2]} if place < 0 else ()))
+    return None if holds == (*held, mask) else f"the loose block {seq} does not hold what its row says"

@@ -16,21 +16,21 @@ from typing import TypeVar
 
 from gateway.frames import Frame
 from gateway.store import StoreUnavailable
-from gateway.stores.day_file import DAY_MS, Group
+from gateway.stores.day_file import DAY_MS
 from gateway.stores.day_upgrade import upgrade
 from gateway.stores.day_writer import DayWriter
+from gateway.stores.holdings import Holdings
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OPEN_WRITERS = 4  # today, yesterday's stragglers, tomorrow's fast clocks, one to spare
 SLICE_S = 0.02  # of sealing between two writes
-SLICE_SERIES = 8  # sealed in one transaction: as many milliseconds
 BEHIND_SERIES = 2_000  # that are ripe: then slices are ten times as long, or answers would have ever more to read
 LIMIT_CHECK_S = 1.0  # some 10 MB at full speed; a look at 400 files costs 2 ms
 GRACE_MS = 3_600_000  # a day is sealed whole so long after its end: stragglers have come by then
 _FILE_NAME = re.compile(r"\d{4}-\d\d-\d\d\.db")
-_ASIDE_NAME = re.compile(r"\d{4}-\d\d-\d\d\.db\.damaged-\d+")
+_ASIDE_NAME = re.compile(r"\d{4}-\d\d-\d\d\.db\.damaged-(\d+)")
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -59,6 +59,7 @@ class Days:
     def __init__(
         self, directory: Path, retention: Retention, *, synchronous: str, limit_bytes: int | None = None
     ) -> None:
+        self.holdings = Holdings()
         self.dropped = 0
         """Days deleted to stay within the limit."""
         self._directory = directory
@@ -95,9 +96,10 @@ class Days:
     def path(self, day: int) -> Path:
         return self._directory / f"{date.fromordinal(day + _EPOCH).isoformat()}.db"
 
-    def asides(self) -> list[str]:
-        """Names of damaged files that were set aside."""
-        return sorted(path.name for path in self._directory.iterdir() if _ASIDE_NAME.fullmatch(path.name))
+    def asides(self) -> list[Path]:
+        """Damaged files that were set aside, the one that was first of all first."""
+        found = ((_ASIDE_NAME.fullmatch(path.name), path) for path in self._directory.iterdir())
+        return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
 
     # -- the writing thread's
 
@@ -135,25 +137,26 @@ class Days:
             self.keep_within_limit()
         if self._over_limit:
             raise StoreUnavailable(self._over_limit)
-        for day, groups in sorted(self._grouped(frames).items()):
-            self.on_day(day, lambda writer, groups=groups: writer.write(groups))  # type: ignore[misc]
+        for day, some in sorted(self._by_day(frames).items()):
+            self.on_day(day, lambda writer, some=some: writer.write(some))  # type: ignore[misc]
             self._whole.discard(day)
 
     def delete_device(self, device_id: str) -> None:
-        for day in sorted(self._generations):
+        days = self.holdings.days_of(device_id).union(self.holdings.unknown(self._generations))
+        for day in sorted(days.intersection(self._generations)):
             self.on_day(day, lambda writer: writer.delete_device(device_id))
+            self.holdings.forget_device(day, device_id)
 
     def seal_some(self) -> bool:
         """Seal series that are ripe, for some 20 ms; whether there are more."""
         until = time.monotonic() + SLICE_S
         for day, writer in list(self._writers.items()):
-            if len(writer.ripe) > BEHIND_SERIES:
+            if writer.ripe_series > BEHIND_SERIES:
                 until += 9 * SLICE_S
             while writer.ripe:
                 if time.monotonic() > until:
                     return True
-                sids = [sid for sid, _ in zip(writer.ripe, range(SLICE_SERIES), strict=False)]
-                self.on_day(day, lambda writer, sids=sids: writer.seal(sids))  # type: ignore[misc]
+                self.on_day(day, DayWriter.seal_next)
         return False
 
     def seal_whole(self, day: int) -> bool:
@@ -173,41 +176,55 @@ class Days:
         oldest = self._retention.oldest_day()
         if oldest == self._swept_on:
             return
+        if self._retention.is_the_same_for_all:
+            for day in [day for day in sorted(self._generations) if day < oldest]:
+                self._delete(day)
+                logger.info("%s: deleted, past its retention", self.path(day).name)
+        else:
+            self._sweep_by_device(oldest)
+        self._swept_on = oldest
+
+    def _sweep_by_device(self, oldest: int) -> None:
+        for day in self.holdings.unknown(self._generations):
+            self.on_day(day, DayWriter.series)  # opening it learns them
+        expired, kept = self.holdings.expired(self._retention.oldest_day)
         for day in sorted(self._generations):
-            if self._retention.is_the_same_for_all:
-                if day < oldest:
-                    self._delete(day)
-                    logger.info("%s: deleted, past its retention", self.path(day).name)
-                continue
-            devices = self.on_day(day, DayWriter.devices)
-            expired = [device_id for device_id in devices if day < self._retention.oldest_day(device_id)]
-            if len(expired) == len(devices) and day < oldest:
+            if day < oldest and day not in kept:
                 self._delete(day)
                 logger.info("%s: deleted, past the retention of all in it", self.path(day).name)
                 continue
-            for device_id in expired:
+            for device_id in expired.get(day, ()):
                 self.on_day(day, lambda writer, device_id=device_id: writer.delete_device(device_id))  # type: ignore[misc]
+                self.holdings.forget_device(day, device_id)
                 self._whole.discard(day)
-        self._swept_on = oldest
 
     def keep_within_limit(self) -> None:
-        """Delete the oldest days, but today's, until all files together are within the limit."""
+        """Delete files set aside, then the oldest days, but today's, until all together are within the limit."""
         limit = self._limit_bytes
         if limit is None:
             return
         self._looked_at_limit = time.monotonic()
         today = self._retention.now_ms() // DAY_MS
         sizes = {day: self.size(day) for day in sorted(self._generations)}
+        asides = {path: size_of_all(pieces_of(path)) for path in self.asides()}
+        total = sum(sizes.values()) + sum(asides.values())
+        for path in asides:
+            if total <= limit:
+                break
+            _unlink(path)
+            total -= asides[path]
+            words = "%s: deleted, to keep the store within its limit of %d MiB; it was damaged and set aside"
+            logger.warning(words, path.name, limit // 2**20)
         for day in [day for day in sizes if day < today]:
-            if sum(sizes.values()) <= limit:
+            if total <= limit:
                 break
             self._delete(day)
             self.dropped += 1
-            del sizes[day]
+            total -= sizes[day]
             words = "%s: deleted before its retention ended, to keep the store within its limit of %d MiB"
             logger.warning(words, self.path(day).name, limit // 2**20)
         self._over_limit = ""
-        if sum(sizes.values()) > limit:
+        if total > limit:
             self._over_limit = f"today's readings alone are over the limit of {limit // 2**20} MiB: see store.limit_mib"
 
     def seal_today(self) -> bool:
@@ -216,12 +233,7 @@ class Days:
 
     def size(self, day: int) -> int:
         """In bytes, the log with it."""
-        return sum(mark_of(path)[0] for path in self.pieces(day))
-
-    def pieces(self, day: int) -> list[Path]:
-        """The file and its log."""
-        path = self.path(day)
-        return [path, path.with_name(path.name + "-wal")]
+        return size_of_all(pieces_of(self.path(day)))
 
     def set_aside(self, day: int, generation: int | None, reason: str) -> None:
         """Give a damaged file another name and the day an empty one; unless that was done since `generation`."""
@@ -235,6 +247,7 @@ class Days:
             if piece.exists():
                 piece.rename(aside.with_name(aside.name + suffix))
         self._generations = {**self._generations, day: next(self._files)}
+        self.holdings.forget_day(day)
         self._writer(day)  # an empty file again, so that readers find one
         logger.error(
             "%s is damaged (%s): set aside as %s, readings of that day are missing from answers. "
@@ -258,25 +271,20 @@ class Days:
 
     # -- private
 
-    def _grouped(self, frames: Sequence[Frame]) -> dict[int, dict[tuple[str, str], Group]]:
-        """Readings by day and series, without those past their retention."""
-        by_day: dict[int, dict[tuple[str, str], Group]] = {}
+    def _by_day(self, frames: Sequence[Frame]) -> dict[int, list[Frame]]:
+        """Without readings past their retention."""
+        by_day: dict[int, list[Frame]] = {}
         oldest = self._retention.oldest_day()
+        same_for_all = self._retention.is_the_same_for_all
         expired = 0
-        for day, frame in _by_day(frames):
-            if (day < oldest or not self._retention.is_the_same_for_all) and day < self._retention.oldest_day(
-                frame.device_id
-            ):
-                expired += frame.size
-                continue
-            groups = by_day.setdefault(day, {})
-            for metric, column in zip(frame.metrics, frame.columns, strict=True):
-                held = groups.get((frame.device_id, metric))
-                if held is None:
-                    groups[frame.device_id, metric] = (list(frame.times), list(column))
+        for frame in frames:
+            for day, part in _parts(frame):
+                if (day < oldest or not same_for_all) and day < self._retention.oldest_day(frame.device_id):
+                    expired += part.size
+                elif day in by_day:
+                    by_day[day].append(part)
                 else:
-                    held[0].extend(frame.times)
-                    held[1].extend(column)
+                    by_day[day] = [part]
         if expired:
             logger.debug("%d readings past their retention forgotten", expired)
         return by_day
@@ -286,7 +294,10 @@ class Days:
         if writer is None:
             while len(self._writers) >= OPEN_WRITERS:
                 self._writers.popitem(last=False)[1].close()
-            writer = self._writers[day] = DayWriter(self.path(day), self._synchronous)
+            writer = self._writers[day] = DayWriter(
+                self.path(day), self._synchronous, lambda series: self.holdings.add(day, series)
+            )
+            self.holdings.learn(day, writer.series())
             if day not in self._generations:
                 self._generations = {**self._generations, day: next(self._files)}
         self._writers.move_to_end(day)
@@ -304,9 +315,8 @@ class Days:
         self._generations = {other: number for other, number in self._generations.items() if other != day}
         self._whole.discard(day)
         self._forget_writer(day)
-        path = self.path(day)
-        for suffix in ("-wal", "-shm", ""):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        self.holdings.forget_day(day)
+        _unlink(self.path(day))
 
 
 def _day_of(path: Path) -> int | None:
@@ -331,21 +341,36 @@ def mark_of(path: Path) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns)
 
 
-def _by_day(frames: Sequence[Frame]) -> "list[tuple[int, Frame]]":
-    """Each frame with its day; one that goes over midnight in parts."""
+def pieces_of(path: Path) -> list[Path]:
+    """A file and its log."""
+    return [path, path.with_name(path.name + "-wal")]
+
+
+def size_of_all(paths: Sequence[Path]) -> int:
+    """In bytes; of files that are there."""
+    return sum(mark_of(path)[0] for path in paths)
+
+
+def _unlink(path: Path) -> None:
+    for suffix in ("-wal", "-shm", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _parts(frame: Frame) -> "Sequence[tuple[int, Frame]]":
+    """A frame with its day; one that goes over midnight in parts."""
+    times = frame[2]
+    if len(times) == 1:
+        return ((times[0] // DAY_MS, frame),)
+    first, last = min(times) // DAY_MS, max(times) // DAY_MS
+    if first == last:
+        return ((first, frame),)
+    places: dict[int, list[int]] = {}
+    for place, ts_ms in enumerate(times):
+        places.setdefault(ts_ms // DAY_MS, []).append(place)
     found: list[tuple[int, Frame]] = []
-    for frame in frames:
-        first, last = min(frame.times) // DAY_MS, max(frame.times) // DAY_MS
-        if first == last:
-            found.append((first, frame))
-            continue
-        places: dict[int, list[int]] = {}
-        for place, ts_ms in enumerate(frame.times):
-            places.setdefault(ts_ms // DAY_MS, []).append(place)
-        for day, some in places.items():
-            times = [frame.times[place] for place in some]
-            columns = [[column[place] for place in some] for column in frame.columns]
-            found.append((day, Frame(frame.device_id, frame.metrics, times, columns)))
+    for day, some in places.items():
+        columns = [[column[place] for place in some] for column in frame.columns]
+        found.append((day, Frame(frame.device_id, frame.metrics, [times[place] for place in some], columns)))
     return found
 
 

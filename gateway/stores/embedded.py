@@ -6,8 +6,8 @@ thread seals what lies loose into compressed chunks, a slice of work at a time; 
 
 Readings older than their retention are forgotten: a day's file is deleted once nothing in it is kept, and what arrives
 older than that is taken and forgotten at once (the gateway refuses it before; only what waited for long comes here).
-Past `limit_bytes` the oldest day goes first. A damaged file is set aside under another name and the day goes on in a
-new one; a damaged chunk costs that chunk.
+Past `limit_bytes` damaged files go, then the oldest day. A damaged file is set aside under another name and the day
+goes on in a new one; a damaged chunk costs that chunk.
 
 day_file.py and its neighbours hold the SQL, days.py decides which days; this module in which thread, and what an error
 means.
@@ -32,7 +32,7 @@ from gateway.readings import Reading, Value
 from gateway.store import Query, Series, StoreStats, StoreUnavailable
 from gateway.stores.day_file import DAY_MS
 from gateway.stores.day_reader import DayReader
-from gateway.stores.days import Days, Retention, is_damage, mark_of
+from gateway.stores.days import Days, Retention, is_damage, mark_of, pieces_of, size_of_all
 from gateway.stores.folding import Folding, behind_each_other, raw, rollup_for
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class EmbeddedOptions:
     directory: Path
     retention_days: int = 30
     limit_bytes: int | None = None
-    """Of all files together; None: no limit. Past it the oldest day is deleted, never today's."""
+    """Of all files together; None: no limit. Past it damaged ones go, then the oldest day, never today's."""
     synchronous: Literal["full", "normal"] = "full"
 
 
@@ -64,6 +64,16 @@ class Finding:
     file: str
     series: str
     problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class DayStats:
+    """What a day's file holds; `day` as 2026-11-25, UTC. Of a point written twice both count until they are sealed."""
+
+    day: str
+    loose_points: int
+    sealed_points: int
+    size_bytes: int
 
 
 Progress = Callable[[int, int], None]
@@ -164,6 +174,10 @@ class EmbeddedStore:
             self._stats = (time.monotonic(), await self._reading(self._take_stats))
         return self._stats[1]
 
+    async def stats_by_day(self) -> list[DayStats]:
+        """In order."""
+        return await self._reading(self._take_stats_by_day)
+
     async def devices(self) -> list[str]:
         """Devices that have readings, in order."""
         return await self._reading(self._devices)
@@ -179,7 +193,7 @@ class EmbeddedStore:
         for done, day in enumerate(days):
             progress(done, len(days))
             findings += await self._reading(self._verify, day)
-        findings += [Finding(name, "", "damaged and set aside, not in answers") for name in self._days.asides()]
+        findings += [Finding(path.name, "", "damaged and set aside, not in answers") for path in self._days.asides()]
         progress(len(days), len(days))
         return findings
 
@@ -247,9 +261,11 @@ class EmbeddedStore:
             self._seal_some()
 
     async def _keep_house(self) -> None:
-        """Once a minute: forget what is past its retention, keep within the limit, seal days that are over."""
+        """Once a minute: look through days not seen yet, drop what is past retention or limit, seal what is over."""
         while True:
             try:
+                for day in self._days.holdings.unknown(self._days.kept()):
+                    await self._reading(self._learn, day)
                 await self._writing(self._days.sweep)
                 await self._writing(self._days.keep_within_limit)
                 while await self._writing(self._days.seal_today):
@@ -326,11 +342,28 @@ class EmbeddedStore:
 
     def _latest(self, device_id: str) -> dict[str, tuple[int, Value]]:
         found: dict[str, tuple[int, Value]] = {}
-        for day in reversed(self._days.kept(device_id)):
-            with self._reader(day) as reader:
-                # days before may hold a metric that has gone silent since
-                found = {**reader.latest(device_id), **found}
+        days = self._days.kept(device_id)
+        holdings = self._days.holdings
+        if not holdings.knows(days):
+            for day in reversed(days):
+                with self._reader(day) as reader:
+                    # days before may hold a metric that has gone silent since
+                    found = {**reader.latest(device_id), **found}
+            return found
+        held = sorted(holdings.days_of(device_id).intersection(days))
+        missing = holdings.newest_of(device_id)  # by metric, the day to look at next
+        while held and missing:
+            day = held.pop()
+            if any(newest >= day for newest in missing.values()):
+                with self._reader(day) as reader:
+                    found = {**reader.latest(device_id), **found}
+                missing = {metric: newest for metric, newest in missing.items() if metric not in found}
         return found
+
+    def _learn(self, day: int) -> None:
+        if self._days.generation(day) is not None:
+            with self._reader(day) as reader:
+                self._days.holdings.learn(day, reader.series())
 
     def _devices(self) -> list[str]:
         found: set[str] = set()
@@ -352,28 +385,33 @@ class EmbeddedStore:
                 reader.copy(directory / self._days.path(day).name)
 
     def _take_stats(self) -> StoreStats:
+        days = self._take_stats_by_day()
+        loose = sum(each.loose_points for each in days)
+        asides = [piece for path in self._days.asides() for piece in pieces_of(path)]
+        return StoreStats(
+            kind="embedded",
+            points=loose + sum(each.sealed_points for each in days),
+            loose_points=loose,
+            size_bytes=sum(each.size_bytes for each in days) + size_of_all(asides),
+            limit_bytes=self._options.limit_bytes,
+            oldest_ms=next((day * DAY_MS for day in self._days.kept()), None),
+            dropped_days=self._days.dropped,
+            damaged_chunks=self.damaged_chunks,
+        )
+
+    def _take_stats_by_day(self) -> list[DayStats]:
+        found: list[DayStats] = []
         days = self._days.kept()
-        loose = sealed = size_bytes = 0
         for day in days:
-            marks = [mark_of(path) for path in self._days.pieces(day)]
-            size_bytes += sum(size for size, _ in marks)
+            path = self._days.path(day)
+            marks = [mark_of(piece) for piece in pieces_of(path)]
             known = self._counts.get(day)
             if known is None or known[0] != marks:
                 with self._reader(day) as reader:
                     known = self._counts[day] = (marks, reader.counts())
-            loose += known[1][0]
-            sealed += known[1][1]
+            found.append(DayStats(path.stem, *known[1], sum(size for size, _ in marks)))
         self._counts = {day: known for day, known in self._counts.items() if day in days}
-        return StoreStats(
-            kind="embedded",
-            points=loose + sealed,
-            loose_points=loose,
-            size_bytes=size_bytes,
-            limit_bytes=self._options.limit_bytes,
-            oldest_ms=days[0] * DAY_MS if days else None,
-            dropped_days=self._days.dropped,
-            damaged_chunks=self.damaged_chunks,
-        )
+        return found
 
     def _damage_found(self, day: int, what: str, problem: str) -> None:
         if (day, what) in self._damage or len(self._damage) >= DAMAGE_TOLD:

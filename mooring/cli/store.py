@@ -85,8 +85,21 @@ def stats(
     url: OnlineOption = None,
     token: TokenOption = "",
     output: OutputOption = Format.TABLE,
+    days: Annotated[
+        bool, typer.Option("--days", help="Of each day; on the data directory of a stopped server")
+    ] = False,
 ) -> None:
     """What the embedded store holds: points, bytes, the oldest day."""
+    if days and url is not None:
+        raise typer.BadParameter("--days goes with the data directory of a stopped server, not with --url")
+    if days:
+
+        async def by_day(store: EmbeddedStore, settings: Settings) -> list[dict[str, object]]:
+            return [asdict(each) for each in await store.stats_by_day()]
+
+        columns = ("day", "loose_points", "sealed_points", "size_bytes")
+        show(_offline(config, data_dir, by_day), columns, output, empty="It holds nothing yet.")
+        return
     if url is not None:
         show_one(call(url, token, lambda api: api.get("store")), output)
         return

@@ -29,6 +29,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sealing, "WINDOW_READINGS", 1200)
     monkeypatch.setattr(sealing, "SMALL_READINGS", 300)
     monkeypatch.setattr(day_writer, "RIPE_READINGS", 300)
+    monkeypatch.setattr(day_writer, "RIPE_SHELF_READINGS", 200)
     monkeypatch.setattr(day_writer, "RIPE_BLOCKS", 12)
 
 
@@ -150,6 +151,63 @@ async def test_answers_are_those_of_a_dictionary_of_points(seed: int, tmp_path: 
     for _ in range(3):
         for query in queries(chance):
             same(await store.query(query), model.query(query), query)
+    await store.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_fleet_of_series_on_shelves_is_answered_as_one_by_one(seed: int, tmp_path: Path) -> None:
+    """Few readings of each of many devices in a write, now and then many of one: by themselves, on shelves, sealed."""
+    chance = random.Random(seed)
+    devices = [f"d{number}" for number in range(30)]
+    models = {device: Model() for device in devices}
+    options = EmbeddedOptions(directory=tmp_path / "readings", synchronous="normal")
+
+    def open_store() -> EmbeddedStore:
+        return EmbeddedStore(options, now_ms=lambda: START_MS + SPAN_MS)
+
+    async def check(some: list[str]) -> None:
+        for device in some:
+            query = Query(device_id=device, start_ms=START_MS + chance.randrange(SPAN_MS // 2), end_ms=1 << 45)
+            same(await store.query(query), models[device].query(query), query)
+            newest = {metric: max(points.items()) for metric, points in models[device].points.items()}
+            assert await store.latest(device) == newest
+
+    store = open_store()
+    await store.open()
+    for at_ms in range(START_MS, START_MS + SPAN_MS, SPAN_MS // 100):
+        batch: list[Reading] = []
+        for device in chance.sample(devices, chance.randint(1, len(devices))):
+            for _ in range(chance.choice([1, 1, 1, 2, 9])):
+                when = at_ms if chance.random() < 0.8 else chance.randrange(START_MS, at_ms + 1)
+                metrics = [metric for metric in ("n", "f", "mixed") if chance.random() < 0.8]
+                batch += [Reading(device, metric, when, value_of(metric, chance)) for metric in metrics]
+        await store.write(batch)
+        for reading in batch:
+            models[reading.device_id].write([reading])
+        match chance.randrange(12):
+            case 0:
+                await check(chance.sample(devices, 3))
+            case 1:
+                await store.close()
+                store = open_store()
+                await store.open()
+            case 2:
+                gone = chance.choice(devices)
+                await store.delete_device(gone)
+                models[gone] = Model()
+            case 3 if chance.random() < 0.3:
+                await store.compact()
+            case _:
+                pass
+    assert await store.verify() == []
+    await check(devices)
+    await store.compact()
+    await check(devices)
+    assert await store.verify() == []
+    points = sum(len(points) for model in models.values() for points in model.points.values())
+    stats = await store.stats()
+    assert (stats.points, stats.loose_points) == (points, 0)
+    assert await store.devices() == sorted(device for device, model in models.items() if model.points)
     await store.close()
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet
@@ -118,6 +119,11 @@ def test_stats_are_told_as_json(data_dir: Path, tmp_path: Path) -> None:
     result = mooring("store", "stats", "-o", "json", cwd=tmp_path)
     (told,) = json.loads(result.stdout)
     assert (told["points"], told["devices"], told["oldest_ms"]) == (len(READINGS), 2, START_MS)
+    by_day = json.loads(mooring("store", "stats", "--days", "-o", "json", cwd=tmp_path).stdout)
+    assert by_day[0]["day"] == f"{datetime.fromtimestamp(START_MS / 1000, UTC):%Y-%m-%d}"
+    assert sum(each["loose_points"] + each["sealed_points"] for each in by_day) == len(READINGS)
+    wrong = mooring("store", "stats", "--days", "--url", "http://127.0.0.1:1", cwd=tmp_path)
+    assert (wrong.returncode, "not with --url" in wrong.stderr) == (2, True)
 
 
 def test_line_protocol_is_taken_in_and_its_bad_lines_are_told(data_dir: Path, tmp_path: Path) -> None:
