@@ -111,6 +111,7 @@ class Fleet:
             timeline=self.timeline,
             bus=bus,
             clock=clock,
+            profiles=self.profiles,
             pending_limit=options.commands_pending_limit,
         )
         self.artifacts = Artifacts(

@@ -106,6 +106,11 @@ class CommandRow(Model):
     device_id: str
     name = fields.CharField(NAME)
     params = fields.TextField(default="null")
+    # Whether it waits for the sequential ones before it to end.
+    sequential = fields.BooleanField(default=False, db_default=False)
+    # Seconds from the first sending to `answer_by`; NULL: it may take until it expires.
+    timeout_s = fields.IntField(null=True)
+    answer_by = fields.DatetimeField(null=True)
     status = fields.CharField(STATE)
     progress = fields.IntField(null=True)
     result = fields.TextField(default="null")

@@ -13,6 +13,7 @@ from fleet.clock import rfc3339, rfc3339_or_none
 from fleet.machines.campaign import CampaignState
 from fleet.machines.command import CommandState
 from fleet.machines.job import JobState
+from gateway.profiles.commands import Delivery
 
 
 class DeviceStatus(StrEnum):
@@ -138,7 +139,7 @@ class Twin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """`progress` is 0 to 100, or None until the device reports some."""
+    """`progress` is 0 to 100, or None until the device reports some. `waiting_for` says in words what is next."""
 
     id: str
     device_id: str
@@ -154,6 +155,9 @@ class Command:
     updated_at: datetime
     finished_at: datetime | None
     expires_at: datetime
+    answer_by: datetime | None
+    delivery: Delivery
+    waiting_for: str | None
     created_by: str
 
     def json(self) -> dict[str, Any]:
@@ -172,6 +176,9 @@ class Command:
             "updated_at": rfc3339(self.updated_at),
             "finished_at": rfc3339_or_none(self.finished_at),
             "expires_at": rfc3339(self.expires_at),
+            "answer_by": rfc3339_or_none(self.answer_by),
+            "delivery": self.delivery.value,
+            "waiting_for": self.waiting_for,
             "created_by": self.created_by,
         }
 

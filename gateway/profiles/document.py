@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.profiles.commands import CommandRules
 from gateway.profiles.schema import checked_schema
 
 PROFILE_NAME = r"^[A-Za-z0-9._-]{1,64}$"
@@ -299,7 +300,7 @@ class TelemetryRules(_Part):
         return not declared and self.unknown_metrics == "accept" and not any(bounds)
 
 
-class ProfileBody(_Part):
+class ProfileBody(CommandRules, _Part):
     """A profile without its name."""
 
     description: str = Field(default="", max_length=1024)

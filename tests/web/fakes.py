@@ -48,6 +48,7 @@ from fleet.views import (
 from gateway.bus import Bus, Event
 from gateway.clocks import Clocks
 from gateway.dead_letters import DeadLetters
+from gateway.profiles.commands import Delivery
 from gateway.profiles.compiled import CompiledProfile
 from gateway.profiles.document import Profile
 from gateway.readings import Value
@@ -277,7 +278,15 @@ class Commands:
         self.by_id: dict[str, Command] = {}
         self.created = asyncio.Event()
 
-    async def create(self, actor: Actor, device_id: str, name: str, params: Any = None, ttl_s: float = 3600) -> Command:
+    async def create(
+        self,
+        actor: Actor,
+        device_id: str,
+        name: str,
+        params: Any = None,
+        ttl_s: float | None = None,
+        delivery: Delivery | None = None,
+    ) -> Command:
         await self._devices.get(device_id)
         id = f"CMD{len(self.by_id)}"
         self.by_id[id] = Command(
@@ -294,7 +303,10 @@ class Commands:
             sent_at=None,
             updated_at=NOW,
             finished_at=None,
-            expires_at=NOW + timedelta(seconds=ttl_s),
+            expires_at=NOW + timedelta(seconds=ttl_s or 3600),
+            answer_by=None,
+            delivery=delivery or Delivery.PARALLEL,
+            waiting_for="device to connect",
             created_by=actor.id,
         )
         self.created.set()

@@ -222,7 +222,7 @@ async def test_a_command_that_is_waited_for_answers_with_its_end(site: Site) -> 
 
 async def test_waiting_ends_with_the_time_and_gives_what_is(site: Site) -> None:
     answer = await site.ask("POST", f"{BASE}/pump-7/commands?wait=0.05", json={"name": "reboot"})
-    assert (answer.status, answer.json["status"]) == (201, "queued")
+    assert (answer.status, answer.json["status"], answer.json["waiting_for"]) == (202, "queued", "device to connect")
     assert (await site.ask("POST", f"{BASE}/pump-7/commands?wait=31", json={"name": "x"})).status == 422
 
 
