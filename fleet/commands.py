@@ -7,7 +7,7 @@ While the device is connected and does not answer it is sent again with back-off
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -102,9 +102,11 @@ class Commands:
         params: Any = None,
         ttl_s: float | None = None,
         delivery: Delivery | None = None,
+        also: Callable[[str], Awaitable[None]] | None = None,
     ) -> Command:
         """Queue a command and, if the device is there, send it; what is None is as the device's profile says.
 
+        `also` is called with the command's id in the transaction that makes it, and may undo it by raising.
         Raises NotFound, Invalid (also: not as the profile has it), Conflict (the device is disabled, or has too many
         unfinished commands).
         """
@@ -144,6 +146,8 @@ class Commands:
                 await self._audit.record(
                     actor, "command.create", "command", row.id, None, {"device": device_id, "name": name}
                 )
+                if also is not None:
+                    await also(row.id)
         except IntegrityError as error:
             raise NotFound("device", device_id) from error
         self._tell(row, f"{name}: {actor.id} asked for it")

@@ -40,6 +40,8 @@ from fleet.presence import Presence
 from fleet.profiles import Profiles
 from fleet.provisioning import Provisioning
 from fleet.refused import RefusedMessages
+from fleet.schedule_runs import ScheduleRuns
+from fleet.schedules import Schedules
 from fleet.timeline import Timeline
 from fleet.timers import Timers
 from fleet.twins import Twins
@@ -114,6 +116,8 @@ class Fleet:
             profiles=self.profiles,
             pending_limit=options.commands_pending_limit,
         )
+        self.schedules = Schedules(database=self.database, audit=self.audit, clock=clock)
+        self._schedule_runs = ScheduleRuns(database=self.database, commands=self.commands, clock=clock)
         self.artifacts = Artifacts(
             directory=data_dir / "artifacts",
             database=self.database,
@@ -247,6 +251,7 @@ class Fleet:
         timers.add("show campaigns", 0.5, self.campaigns.show_changed)
         timers.add("expire commands", 1.0, self.commands.expire)
         timers.add("send commands again", 1.0, self.commands.resend)
+        timers.add("run schedules", 0.5, self._schedule_runs.run_due)
         timers.add("time jobs out", 1.0, self.jobs.time_out)
         timers.add("offer updates again", 1.0, self.jobs.reoffer)
         timers.add("write last seen", 5.0, self.presence.write_heard)

@@ -136,6 +136,51 @@ class CommandRow(Model):
         )
 
 
+# A command to devices by time. `owed`: the run of number `runs` has begun, and not every device has its command yet.
+class ScheduleRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    name = fields.CharField(NAME)
+    command = fields.TextField()
+    device_ids = fields.TextField()
+    at = fields.DatetimeField(null=True)
+    cron = fields.CharField(NAME, null=True)
+    time_zone = fields.CharField(64)
+    catch_up = fields.CharField(STATE)
+    paused = fields.BooleanField(default=False)
+    next_run_at = fields.DatetimeField(null=True)
+    last_run_at = fields.DatetimeField(null=True)
+    owed = fields.BooleanField(default=False)
+    runs = fields.IntField(default=0)
+    skipped = fields.IntField(default=0)
+    version = fields.IntField(default=1)
+    created_by = fields.CharField(NAME)
+    created_at = fields.DatetimeField()
+    updated_at = fields.DatetimeField()
+
+    class Meta:
+        table = "schedule"
+        indexes = (Index(fields=("next_run_at",)), Index(fields=("owed",)))
+
+
+# What a run made of a device: the command's id, or the error. Unique, so that a run makes no second command.
+class ScheduleRunRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    schedule: fields.ForeignKeyRelation[ScheduleRow] = fields.ForeignKeyField(
+        "fleet.ScheduleRow", related_name="run_rows", on_delete=fields.CASCADE
+    )
+    schedule_id: str
+    run = fields.IntField()
+    device_id = fields.CharField(DEVICE_ID)
+    due_at = fields.DatetimeField()
+    command_id = fields.CharField(ID, default="")
+    error = fields.TextField(default="")
+
+    class Meta:
+        table = "schedule_run"
+        unique_together = (("schedule", "run", "device_id"),)
+        indexes = (Index(fields=("schedule_id", "id")),)
+
+
 # What payloads mean. Devices name it in `profile`: no foreign key, since they may name one that is still to come.
 class ProfileRow(Model):
     name = fields.CharField(64, primary_key=True)

@@ -1,4 +1,6 @@
 from tortoise import fields, migrations
+from tortoise.fields.base import OnDelete
+from tortoise.indexes import Index
 from tortoise.migrations import operations as ops
 
 
@@ -14,5 +16,65 @@ class Migration(migrations.Migration):
             model_name="CommandRow",
             name="answer_by",
             field=fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+        ),
+        ops.CreateModel(
+            name="ScheduleRow",
+            fields=[
+                ("id", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=32)),
+                ("name", fields.CharField(max_length=128)),
+                ("command", fields.TextField(unique=False)),
+                ("device_ids", fields.TextField(unique=False)),
+                ("at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("cron", fields.CharField(null=True, max_length=128)),
+                ("time_zone", fields.CharField(max_length=64)),
+                ("catch_up", fields.CharField(max_length=16)),
+                ("paused", fields.BooleanField(default=False)),
+                ("next_run_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("last_run_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("owed", fields.BooleanField(default=False)),
+                ("runs", fields.IntField(default=0)),
+                ("skipped", fields.IntField(default=0)),
+                ("version", fields.IntField(default=1)),
+                ("created_by", fields.CharField(max_length=128)),
+                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("updated_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+            ],
+            options={
+                "table": "schedule",
+                "app": "fleet",
+                "indexes": [Index(fields=["next_run_at"]), Index(fields=["owed"])],
+                "pk_attr": "id",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="ScheduleRunRow",
+            fields=[
+                ("id", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=32)),
+                (
+                    "schedule",
+                    fields.ForeignKeyField(
+                        "fleet.ScheduleRow",
+                        source_field="schedule_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name="run_rows",
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                ("run", fields.IntField()),
+                ("device_id", fields.CharField(max_length=64)),
+                ("due_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("command_id", fields.CharField(default="", max_length=32)),
+                ("error", fields.TextField(default="", unique=False)),
+            ],
+            options={
+                "table": "schedule_run",
+                "app": "fleet",
+                "unique_together": (("schedule", "run", "device_id"),),
+                "indexes": [Index(fields=["schedule_id", "id"])],
+                "pk_attr": "id",
+            },
+            bases=["Model"],
         ),
     ]

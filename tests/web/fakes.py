@@ -27,6 +27,7 @@ from fleet.machines.job import JobState
 from fleet.page import Page
 from fleet.profiles import StoredProfile
 from fleet.provisioning import Application, ApplicationStatus
+from fleet.schedules import CatchUp, Schedule, ScheduledCommand, ScheduleRun
 from fleet.views import (
     Artifact,
     AuditEntry,
@@ -558,6 +559,42 @@ class Profiles:
         del self.by_name[name]
 
 
+class Schedules:
+    def __init__(self) -> None:
+        made = {"at": None, "cron": "0 3 * * *", "time_zone": "UTC", "catch_up": CatchUp.ONCE, "paused": False}
+        command = ScheduledCommand(name="reboot")
+        self.by_id = {"S0": self._made("S0", name="nightly", command=command, device_ids=["pump-7"], **made)}
+
+    @staticmethod
+    def _made(id: str, *, device_ids: Sequence[str], **fields: Any) -> Schedule:
+        rest = {"next_run_at": NOW, "last_run_at": None, "runs": 0, "skipped": 0, "version": 1, "created_by": "anna"}
+        return Schedule(id=id, device_ids=tuple(device_ids), created_at=NOW, updated_at=NOW, **rest, **fields)
+
+    async def create(self, actor: Actor, **fields: Any) -> Schedule:
+        self.by_id["S1"] = self._made("S1", **fields)
+        return self.by_id["S1"]
+
+    async def update(self, actor: Actor, id: str, **changes: Any) -> Schedule:
+        found = await self.get(id)
+        self.by_id[id] = replace(found, **{name: value for name, value in changes.items() if value is not None})
+        return self.by_id[id]
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[Schedule]:
+        return Page(items=[*self.by_id.values()], total=len(self.by_id))
+
+    async def get(self, id: str) -> Schedule:
+        if id not in self.by_id:
+            raise NotFound("schedule", id)
+        return self.by_id[id]
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+
+    async def runs(self, id: str, *, cursor: str | None = None, limit: int = 50) -> Page[ScheduleRun]:
+        await self.get(id)
+        return Page(items=[ScheduleRun(run=1, due_at=NOW, device_id="pump-7", command_id="CMD0", error=None)])
+
+
 class ClaimKeys:
     def __init__(self) -> None:
         self.by_id = {"X0": self._made("X0", "pumps", ClaimMode.LISTED)}
@@ -635,6 +672,7 @@ class Provisioning:
 class Fleet:
     def __init__(self, directory: Path, bus: Bus) -> None:
         self.claim_keys = ClaimKeys()
+        self.schedules = Schedules()
         self.provisioning = Provisioning()
         self.devices = Devices()
         self.profiles = Profiles()

@@ -248,3 +248,20 @@ async def test_a_device_says_how_far_its_clock_is_off(site: Site) -> None:
     site.gateway.clocks.saw("pump-7", 5_000, 95_000)
     assert (await site.ask("GET", path)).json["clock_skew_ms"] == -90_000
     assert (await site.ask("GET", "/api/v1/devices")).json["items"][0]["clock_skew_ms"] == -90_000
+
+
+async def test_a_schedule_is_made_paused_and_deleted(site: Site) -> None:
+    body = {"name": "night", "command": {"name": "reboot", "params": {"delay_s": 1}}, "target": {"ids": ["pump-7"]}}
+    made = await site.ask("POST", "/api/v1/schedules", json={**body, "cron": "0 3 * * *", "time_zone": "Europe/Berlin"})
+    assert (made.status, made.json["next_run"], made.json["target"]) == (
+        201,
+        "2026-11-20T12:00:00.000Z",
+        body["target"],
+    )
+    where = f"/api/v1/schedules/{made.json['id']}"
+    assert (await site.ask("PATCH", where, json={"paused": True})).json == {**made.json, "paused": True}
+    assert (await site.ask("GET", f"{where}/runs")).json["items"][0]["command"] == "CMD0"
+    assert (await site.ask("DELETE", where)).status == 204
+    for wrong in ({"target": {"ids": []}}, {"target": {"query": "x"}}, {"at": "2026-11-20T12:00"}, {"next_run": None}):
+        answer = await site.ask("POST", "/api/v1/schedules", json={**body, **wrong})
+        assert answer.status == 422, wrong

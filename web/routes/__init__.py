@@ -9,6 +9,7 @@ from web.routes.devices import credentials, devices, timeline, twins
 from web.routes.firmware import artifacts, campaigns
 from web.routes.profiles import profiles
 from web.routes.provisioning import provisioning
+from web.routes.schedules import schedules
 from web.routes.store import store
 from web.routes.system import audit, system
 from web.routes.telemetry import telemetry
@@ -22,6 +23,7 @@ SUBJECTS: tuple[Routes, ...] = (
     telemetry,
     twins,
     commands,
+    schedules,
     timeline,
     dead_letters,
     artifacts,
