@@ -104,6 +104,7 @@ class Fleet:
             timeline=self.timeline,
             bus=bus,
             clock=clock,
+            profiles=self.profiles,
         )
         self.commands = Commands(
             database=self.database,

@@ -90,11 +90,30 @@ class TwinRow(Model):
     desired = fields.TextField(default="{}")
     reported = fields.TextField(default="{}")
     differs = fields.BooleanField(default=False)
+    # In what way the reported part was not as the device's profile has it, when it was reported.
+    fault = fields.CharField(300, default="", db_default="")
     version = fields.IntField(default=1)
     updated_at = fields.DatetimeField()
 
     class Meta:
         table = "twin"
+
+
+# The last changes of the desired part.
+class TwinChangeRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        "fleet.DeviceRow", related_name="twin_change_rows", on_delete=fields.CASCADE
+    )
+    device_id: str
+    version = fields.IntField()
+    at = fields.DatetimeField()
+    by = fields.CharField(NAME)
+    patch = fields.TextField()
+
+    class Meta:
+        table = "twin_change"
+        unique_together = (("device", "version"),)
 
 
 # The row is the outbox: what is unfinished is sent again on connect, and at `next_send_at` while connected.

@@ -85,6 +85,7 @@ def twin_view(row: TwinRow) -> Twin:
         reported=reported,
         delta=delta(desired, reported),
         version=row.version,
+        fault=row.fault or None,
         updated_at=row.updated_at,
     )
 

@@ -118,13 +118,15 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
-    """`delta` holds every desired leaf that differs from what is reported."""
+    """`delta` holds every desired leaf that differs from what is reported; `fault` is the first thing in the reported
+    part that is not as the device's profile had it at that time."""
 
     device_id: str
     desired: dict[str, Any]
     reported: dict[str, Any]
     delta: dict[str, Any]
     version: int
+    fault: str | None
     updated_at: datetime
 
     def json(self) -> dict[str, Any]:
@@ -133,6 +135,7 @@ class Twin:
             "reported": self.reported,
             "delta": self.delta,
             "version": self.version,
+            "fault": self.fault,
             "updated_at": rfc3339(self.updated_at),
         }
 

@@ -17,6 +17,37 @@ class Migration(migrations.Migration):
             name="answer_by",
             field=fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
         ),
+        ops.AddField(
+            model_name="TwinRow", name="fault", field=fields.CharField(default="", db_default="", max_length=300)
+        ),
+        ops.CreateModel(
+            name="TwinChangeRow",
+            fields=[
+                ("id", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=32)),
+                (
+                    "device",
+                    fields.ForeignKeyField(
+                        "fleet.DeviceRow",
+                        source_field="device_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name="twin_change_rows",
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                ("version", fields.IntField()),
+                ("at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("by", fields.CharField(max_length=128)),
+                ("patch", fields.TextField(unique=False)),
+            ],
+            options={
+                "table": "twin_change",
+                "app": "fleet",
+                "unique_together": (("device", "version"),),
+                "pk_attr": "id",
+            },
+            bases=["Model"],
+        ),
         ops.CreateModel(
             name="ScheduleRow",
             fields=[

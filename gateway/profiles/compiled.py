@@ -12,6 +12,7 @@ from gateway.profiles.commands import CompiledCommands
 from gateway.profiles.document import MetricRule, Profile
 from gateway.profiles.mapping import MappingReader
 from gateway.profiles.schema import Schema
+from gateway.profiles.twins import CompiledTwins
 from gateway.readings import Kind, Reading, kind_of
 from gateway.refusals import Refusal
 
@@ -36,6 +37,7 @@ class CompiledProfile:
         self.name = profile.name
         self.retention_days = profile.retention_days
         self.commands = CompiledCommands(profile, profile.name)
+        self.twins = CompiledTwins(profile.twin)
         self.units = {metric: rule.unit for metric, rule in telemetry.metrics.items() if rule.unit is not None}
         self.reads = not telemetry.says_nothing
         """Whether messages have to be read here at all."""

@@ -21,6 +21,7 @@ from pydantic import (
 
 from gateway.profiles.commands import CommandRules
 from gateway.profiles.schema import checked_schema
+from gateway.profiles.twins import TwinRules
 
 PROFILE_NAME = r"^[A-Za-z0-9._-]{1,64}$"
 METRICS_LIMIT = 1000
@@ -309,6 +310,7 @@ class ProfileBody(CommandRules, _Part):
         default=None, description="How often a device of this kind should be heard of."
     )
     telemetry: TelemetryRules = Field(default_factory=TelemetryRules)
+    twin: TwinRules = Field(default_factory=TwinRules)
 
 
 class Profile(ProfileBody):

@@ -28,6 +28,7 @@ from fleet.page import Page
 from fleet.profiles import StoredProfile
 from fleet.provisioning import Application, ApplicationStatus
 from fleet.schedules import CatchUp, Schedule, ScheduledCommand, ScheduleRun
+from fleet.twin_history import TwinChange
 from fleet.views import (
     Artifact,
     AuditEntry,
@@ -258,6 +259,7 @@ class Twins:
             reported={},
             delta=self.desired,
             version=self.version,
+            fault=None,
             updated_at=NOW,
         )
 
@@ -270,6 +272,10 @@ class Twins:
         self.version += 1
         self.desired = {**self.desired, **merge_patch}
         return await self.get(device_id)
+
+    async def history(self, device_id: str, *, cursor: str | None = None, limit: int = 50) -> Page[TwinChange]:
+        await self._devices.get(device_id)
+        return Page(items=[TwinChange(version=self.version, at=NOW, by="anna", patch=self.desired)], total=1)
 
 
 class Commands:

@@ -250,6 +250,13 @@ async def test_a_device_says_how_far_its_clock_is_off(site: Site) -> None:
     assert (await site.ask("GET", "/api/v1/devices")).json["items"][0]["clock_skew_ms"] == -90_000
 
 
+async def test_the_history_of_a_twin_says_who_wanted_what(site: Site) -> None:
+    await site.ask("PATCH", f"{BASE}/pump-7/twin", json={"desired": {"speed": 3}})
+    history = await site.ask("GET", f"{BASE}/pump-7/twin/history")
+    change = {"version": 2, "at": "2026-11-20T12:00:00.000Z", "by": "anna", "patch": {"speed": 3}}
+    assert (history.json["items"], history.json["total"]) == ([change], 1)
+
+
 async def test_a_schedule_is_made_paused_and_deleted(site: Site) -> None:
     body = {"name": "night", "command": {"name": "reboot", "params": {"delay_s": 1}}, "target": {"ids": ["pump-7"]}}
     made = await site.ask("POST", "/api/v1/schedules", json={**body, "cron": "0 3 * * *", "time_zone": "Europe/Berlin"})
