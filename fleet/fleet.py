@@ -42,6 +42,7 @@ from fleet.provisioning import Provisioning
 from fleet.refused import RefusedMessages
 from fleet.schedule_runs import ScheduleRuns
 from fleet.schedules import Schedules
+from fleet.staleness import Staleness
 from fleet.timeline import Timeline
 from fleet.timers import Timers
 from fleet.twins import Twins
@@ -85,6 +86,14 @@ class Fleet:
             cache_limit=options.credential_cache,
         )
         self.profiles = Profiles(database=self.database, audit=self.audit, clock=clock)
+        self._staleness = Staleness(
+            database=self.database,
+            presence=self.presence,
+            profiles=self.profiles,
+            timeline=self.timeline,
+            bus=bus,
+            clock=clock,
+        )
         self.devices = Devices(
             database=self.database,
             directory=self._directory,
@@ -235,6 +244,7 @@ class Fleet:
 
     def _join(self) -> None:
         self.presence.on_written = self.outbox.presence_changed
+        self.presence.on_heard = self._staleness.heard_again
         self.commands.nudge = self.outbox.nudge
         self.twins.nudge = self.outbox.nudge
         self.jobs.nudge = self.outbox.nudge
@@ -256,6 +266,8 @@ class Fleet:
         timers.add("time jobs out", 1.0, self.jobs.time_out)
         timers.add("offer updates again", 1.0, self.jobs.reoffer)
         timers.add("write last seen", 5.0, self.presence.write_heard)
+        timers.add("find stale devices", 5.0, self._staleness.sweep)
+        timers.add("tell of flapping devices", 5.0, self.presence.tell_flapping)
         timers.add("write last used", 10.0, self._credentials.write_used)
         timers.add("prune timelines", 30.0, self.timeline.prune)
         timers.add("settle campaigns", 60.0, self.campaigns.settle_all)

@@ -19,6 +19,8 @@ from gateway.profiles.commands import Delivery
 class DeviceStatus(StrEnum):
     ONLINE = "online"
     OFFLINE = "offline"
+    STALE = "stale"
+    """Connected, or come over HTTP, and not heard of for longer than its profile expects."""
     NEVER_SEEN = "never_seen"
     DISABLED = "disabled"
 

@@ -36,6 +36,7 @@ class CompiledProfile:
         telemetry = profile.telemetry
         self.name = profile.name
         self.retention_days = profile.retention_days
+        self.expected_interval_s = profile.expected_interval_s
         self.commands = CompiledCommands(profile, profile.name)
         self.twins = CompiledTwins(profile.twin)
         self.units = {metric: rule.unit for metric, rule in telemetry.metrics.items() if rule.unit is not None}

@@ -138,7 +138,8 @@ class Devices:
         del self.by_id[id]
 
     async def counts(self) -> dict[str, int]:
-        return {"total": len(self.by_id), "online": 0, "offline": 0, "never_seen": len(self.by_id), "disabled": 0}
+        seen = {"online": 0, "offline": 0, "stale": 0}
+        return {"total": len(self.by_id), **seen, "never_seen": len(self.by_id), "disabled": 0}
 
     async def firmware_versions(self) -> dict[str, int]:
         return {"1.0.0": 2}
