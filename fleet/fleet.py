@@ -45,6 +45,7 @@ from fleet.schedules import Schedules
 from fleet.staleness import Staleness
 from fleet.timeline import Timeline
 from fleet.timers import Timers
+from fleet.twin_templates import TwinTemplates
 from fleet.twins import Twins
 from gateway.bus import Bus
 from gateway.channels import STATUS
@@ -115,6 +116,7 @@ class Fleet:
             clock=clock,
             profiles=self.profiles,
         )
+        self.twin_templates = TwinTemplates(database=self.database, twins=self.twins, audit=self.audit, clock=clock)
         self.commands = Commands(
             database=self.database,
             presence=self.presence,
@@ -250,6 +252,7 @@ class Fleet:
         self.jobs.nudge = self.outbox.nudge
         self.campaigns.nudge = self.outbox.nudge
         self.twins.on_reported = self.jobs.twin_reported
+        self.twins.on_changed = self.twin_templates.twin_changed
         self.jobs.on_moved = self.campaigns.job_moved
         self.jobs.on_ended = self.downloads.withdraw
         self._forgetting.add("presence", self._forget_presence)
@@ -262,6 +265,7 @@ class Fleet:
         timers.add("show campaigns", 0.5, self.campaigns.show_changed)
         timers.add("expire commands", 1.0, self.commands.expire)
         timers.add("send commands again", 1.0, self.commands.resend)
+        timers.add("apply twin templates", 0.5, self.twin_templates.work)
         timers.add("run schedules", 0.5, self._schedule_runs.run_due)
         timers.add("time jobs out", 1.0, self.jobs.time_out)
         timers.add("offer updates again", 1.0, self.jobs.reoffer)

@@ -116,6 +116,40 @@ class TwinChangeRow(Model):
         unique_together = (("device", "version"),)
 
 
+class TwinTemplateRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    name = fields.CharField(NAME)
+    desired = fields.TextField()
+    target = fields.TextField()
+    created_by = fields.CharField(NAME)
+    created_at = fields.DatetimeField()
+    applied_at = fields.DatetimeField()
+
+    class Meta:
+        table = "twin_template"
+
+
+# One device of a template, and since when it is in its state.
+class TwinTemplateDeviceRow(Model):
+    id = fields.IntField(primary_key=True)
+    template: fields.ForeignKeyRelation[TwinTemplateRow] = fields.ForeignKeyField(
+        "fleet.TwinTemplateRow", related_name="device_rows", on_delete=fields.CASCADE
+    )
+    template_id: str
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        "fleet.DeviceRow", related_name="twin_template_rows", on_delete=fields.CASCADE
+    )
+    device_id: str
+    state = fields.CharField(STATE)
+    since = fields.DatetimeField()
+    error = fields.TextField(default="")
+
+    class Meta:
+        table = "twin_template_device"
+        unique_together = (("template", "device"),)
+        indexes = (Index(fields=("device_id",)), Index(fields=("state", "id")))
+
+
 # The row is the outbox: what is unfinished is sent again on connect, and at `next_send_at` while connected.
 class CommandRow(Model):
     id = fields.CharField(ID, primary_key=True)

@@ -57,6 +57,8 @@ class Twins:
         self._profiles = profiles
         self.nudge: Callable[..., None] = lambda device_id, *owed: None
         """Tells the outbox that a device is owed something."""
+        self.on_changed: Callable[[str], None] = lambda device_id: None
+        """Called with the id of each device whose twin was changed, after it is stored."""
         self.on_reported: Callable[[str, Mapping[str, Any]], Awaitable[None]] | None = None
         """Called with each reported patch, after it is stored; also with one that changed nothing."""
 
@@ -187,6 +189,7 @@ class Twins:
         if not await TwinRow.filter(device_id=row.device_id, version=row.version).update(**news):
             return False
         row.update_from_dict(news)
+        self.on_changed(row.device_id)
         return True
 
     def _show(self, twin: Twin, summary: str) -> None:

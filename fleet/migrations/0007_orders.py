@@ -49,6 +49,59 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
+            name="TwinTemplateRow",
+            fields=[
+                ("id", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=32)),
+                ("name", fields.CharField(max_length=128)),
+                ("desired", fields.TextField(unique=False)),
+                ("target", fields.TextField(unique=False)),
+                ("created_by", fields.CharField(max_length=128)),
+                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("applied_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+            ],
+            options={"table": "twin_template", "app": "fleet", "pk_attr": "id"},
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="TwinTemplateDeviceRow",
+            fields=[
+                ("id", fields.IntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                (
+                    "template",
+                    fields.ForeignKeyField(
+                        "fleet.TwinTemplateRow",
+                        source_field="template_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name="device_rows",
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                (
+                    "device",
+                    fields.ForeignKeyField(
+                        "fleet.DeviceRow",
+                        source_field="device_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name="twin_template_rows",
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                ("state", fields.CharField(max_length=16)),
+                ("since", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("error", fields.TextField(default="", unique=False)),
+            ],
+            options={
+                "table": "twin_template_device",
+                "app": "fleet",
+                "unique_together": (("template", "device"),),
+                "indexes": [Index(fields=["device_id"]), Index(fields=["state", "id"])],
+                "pk_attr": "id",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
             name="ScheduleRow",
             fields=[
                 ("id", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=32)),

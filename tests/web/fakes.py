@@ -29,6 +29,7 @@ from fleet.profiles import StoredProfile
 from fleet.provisioning import Application, ApplicationStatus
 from fleet.schedules import CatchUp, Schedule, ScheduledCommand, ScheduleRun
 from fleet.twin_history import TwinChange
+from fleet.twin_templates import Compliance, Target, TemplateState, TwinTemplate
 from fleet.views import (
     Artifact,
     AuditEntry,
@@ -566,6 +567,42 @@ class Profiles:
         del self.by_name[name]
 
 
+class TwinTemplates:
+    def __init__(self) -> None:
+        self.by_id = {"W0": self._made("W0", "fast", {"interval": 5}, Target(ids=("pump-7",)))}
+
+    @staticmethod
+    def _made(id: str, name: str, desired: dict[str, Any], target: Target) -> TwinTemplate:
+        counts = {**dict.fromkeys(TemplateState, 0), TemplateState.OWED: 1}
+        times = {"created_by": "anna", "created_at": NOW, "applied_at": NOW}
+        return TwinTemplate(id=id, name=name, desired=desired, target=target, counts=counts, **times)
+
+    async def create(self, actor: Actor, *, name: str, desired: dict[str, Any], target: Target) -> TwinTemplate:
+        self.by_id["W1"] = self._made("W1", name, desired, target)
+        return self.by_id["W1"]
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[TwinTemplate]:
+        return Page(items=[*self.by_id.values()], total=len(self.by_id))
+
+    async def get(self, id: str) -> TwinTemplate:
+        if id not in self.by_id:
+            raise NotFound("twin template", id)
+        return self.by_id[id]
+
+    async def apply(self, actor: Actor, id: str) -> TwinTemplate:
+        return await self.get(id)
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+
+    async def compliance(
+        self, id: str, *, state: str = "", cursor: str | None = None, limit: int = 50
+    ) -> Page[Compliance]:
+        await self.get(id)
+        device = {"device_id": "pump-7", "since": NOW, "delta": {"interval": 5}, "error": None}
+        return Page(items=[Compliance(state=TemplateState(state or "pending"), **device)], total=1)
+
+
 class Schedules:
     def __init__(self) -> None:
         made = {"at": None, "cron": "0 3 * * *", "time_zone": "UTC", "catch_up": CatchUp.ONCE, "paused": False}
@@ -680,6 +717,7 @@ class Fleet:
     def __init__(self, directory: Path, bus: Bus) -> None:
         self.claim_keys = ClaimKeys()
         self.schedules = Schedules()
+        self.twin_templates = TwinTemplates()
         self.provisioning = Provisioning()
         self.devices = Devices()
         self.profiles = Profiles()

@@ -31,6 +31,7 @@ IDS = {
     "keys": "X0",
     "applications": "pump-7",
     "schedules": "S0",
+    "templates": "W0",
 }
 BODIES: dict[str, Any] = {
     "set_up": {"token": "t", "username": "alice", "password": "long enough"},
@@ -45,6 +46,7 @@ BODIES: dict[str, Any] = {
     "test_profile": {"payload": "{}"},
     "patch_twin": {"desired": {"interval": 5}},
     "create_command": {"name": "reboot"},
+    "create_twin_template": {"name": "fast", "desired": {"interval": 5}, "target": {"ids": ["pump-7"]}},
     "create_schedule": {
         "name": "nightly",
         "command": {"name": "reboot"},

@@ -257,6 +257,21 @@ async def test_the_history_of_a_twin_says_who_wanted_what(site: Site) -> None:
     assert (history.json["items"], history.json["total"]) == ([change], 1)
 
 
+async def test_a_twin_template_is_made_and_says_who_is_as_it_asks(site: Site) -> None:
+    body = {"name": "fast", "desired": {"interval": 5}, "target": {"tag": "north"}}
+    made = await site.ask("POST", "/api/v1/twin-templates", json=body)
+    assert (made.status, made.json["target"]["tag"], made.json["counts"]["owed"]) == (201, "north", 1)
+    where = f"/api/v1/twin-templates/{made.json['id']}"
+    assert (await site.ask("POST", f"{where}/apply")).json == made.json
+    found = (await site.ask("GET", f"{where}/compliance?state=converged")).json["items"]
+    since = "2026-11-20T12:00:00.000Z"
+    assert found == [
+        {"device": "pump-7", "state": "converged", "since": since, "delta": {"interval": 5}, "error": None}
+    ]
+    assert (await site.ask("GET", f"{where}/compliance?state=lost")).status == 422
+    assert (await site.ask("DELETE", where)).status == 204
+
+
 async def test_a_schedule_is_made_paused_and_deleted(site: Site) -> None:
     body = {"name": "night", "command": {"name": "reboot", "params": {"delay_s": 1}}, "target": {"ids": ["pump-7"]}}
     made = await site.ask("POST", "/api/v1/schedules", json={**body, "cron": "0 3 * * *", "time_zone": "Europe/Berlin"})

@@ -13,6 +13,7 @@ from web.routes.schedules import schedules
 from web.routes.store import store
 from web.routes.system import audit, system
 from web.routes.telemetry import telemetry
+from web.routes.twin_templates import twin_templates
 
 SUBJECTS: tuple[Routes, ...] = (
     signing_in,
@@ -22,6 +23,7 @@ SUBJECTS: tuple[Routes, ...] = (
     profiles,
     telemetry,
     twins,
+    twin_templates,
     commands,
     schedules,
     timeline,
