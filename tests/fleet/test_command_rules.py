@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
-from fleet.errors import Invalid
+from broker.reason import ReasonCode
+from fleet.errors import Conflict, Invalid
+from fleet.machines.command import COMMAND_FINAL, CommandEvent
 from fleet.models import CommandRow
 from fleet.views import Command
 from gateway.profiles.commands import Delivery
 from gateway.profiles.document import Profile
 from tests.fleet.conftest import ANNA, MovableClock, Rig, running
+from tests.fleet.test_machines import COMMAND_EVENTS, COMMAND_TABLE
 
 REBOOT = {
     "params": {
@@ -154,3 +157,43 @@ def sent(rig: Rig) -> list[str]:
 async def reply(rig: Rig, command: Command, status: str) -> None:
     await rig.uplink(f"commands/{command.id}/status", {"status": status})
     await rig.settle()
+
+
+_REPLIES = {"accept": "accepted", "run": "running", "succeed": "succeeded", "fail": "failed", "reject": "rejected"}
+
+
+async def test_every_state_takes_every_event_after_a_kill_as_the_table_says(tmp_path, database_url: str) -> None:  # type: ignore[no-untyped-def]
+    """The table of the machine once more, through rows, a dead process, and the ways by which events really come."""
+    clock, expected = MovableClock(), {}
+    async with running(tmp_path, database_url, clock=clock, commands_pending_limit=1_000) as rig:
+        await rig.device()
+        for line in COMMAND_TABLE.strip().splitlines():
+            state, *cells = line.split()
+            for event, cell in zip(COMMAND_EVENTS, cells, strict=True):
+                made = await rig.fleet.commands.create(ANNA, "pump-7", f"{state} {event}")
+                await CommandRow.filter(id=made.id).update(status=state, attempts=int(state != "queued"))
+                expected[made.id] = (state, event, state if cell in ".!" else cell, cell == "!")
+    async with running(tmp_path, database_url, clock=clock, commands_pending_limit=1_000) as rig:
+        commands = rig.fleet.commands
+        for id_, (state, event, after, is_refused) in expected.items():
+            if event in _REPLIES:
+                outcome = await rig.uplink(f"commands/{id_}/status", {"status": _REPLIES[event]})
+                assert outcome.code is ReasonCode.SUCCESS, (state, event)
+            elif event == "cancel" and is_refused:
+                with pytest.raises(Conflict):
+                    await commands.cancel(ANNA, id_)
+            elif event == "cancel":
+                await commands.cancel(ANNA, id_)
+            elif event == "expire":
+                await CommandRow.filter(id=id_).update(expires_at=clock.utc())
+                await commands.expire()
+            else:
+                await commands._step(await CommandRow.get(id=id_), CommandEvent(event))
+            row = await CommandRow.get(id=id_)
+            assert row.status == after, (state, event)
+            assert (row.finished_at is not None) == (after in COMMAND_FINAL and after != state), (state, event)
+            assert row.next_send_at is None or row.status == "sent", (state, event)
+        await rig.connect()
+        unfinished = {id_ for id_ in expected if (await CommandRow.get(id=id_)).status not in COMMAND_FINAL}
+        went = {channel.removeprefix("commands/") for _, channel, _ in rig.gateway.sent if channel.startswith("comm")}
+        assert went == unfinished, "and at the next connection each that has not ended goes out, and no other"
