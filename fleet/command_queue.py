@@ -40,18 +40,18 @@ class CommandQueue:
             unfinished = CommandRow.filter(device_id__in=list(asked), sequential=True, status__in=COMMAND_UNFINISHED)
             for device_id, id_ in await unfinished.order_by("-id").values_list("device_id", "id"):
                 heads[str(device_id)] = str(id_)
-        return [self.view(row, held_back=row.device_id in heads and heads[row.device_id] != row.id) for row in rows]
+        return [self.view(row, held_back=heads.get(row.device_id, row.id) != row.id) for row in rows]
 
-    def view(self, row: CommandRow, *, held_back: bool = False) -> Command:
-        """`held_back`: whether sequential ones before it are to end first."""
+    def view(self, row: CommandRow, *, held_back: bool | None = None) -> Command:
+        """`held_back`: whether sequential ones before it are to end first; None: not asked."""
         return command_view(row, self._waiting_for(row, held_back))
 
-    def _waiting_for(self, row: CommandRow, held_back: bool) -> str | None:
+    def _waiting_for(self, row: CommandRow, held_back: bool | None) -> str | None:
         state = CommandState(row.status)
         if state in COMMAND.final:
             return None
         if not self._presence.is_connected(row.device_id):
             return "device to connect"
-        if state is CommandState.QUEUED and held_back:
-            return "the command before it to end"
+        if state is CommandState.QUEUED and row.sequential and held_back is not False:
+            return "the command before it to end" if held_back else "its turn"
         return _NEXT[state]
