@@ -6,7 +6,7 @@ twice. Who carries runs out is fleet/schedule_runs.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -27,6 +27,7 @@ from gateway.profiles.commands import TTL_LIMIT_S, Delivery
 
 SCHEDULES_LIMIT = 1_000
 TARGETS_LIMIT = 1_000
+AHEAD_LIMIT = timedelta(days=3_650)
 
 
 class CatchUp(StrEnum):
@@ -141,7 +142,7 @@ class Schedules:
             name=checked_text("name", name),
             command=_checked_command(command),
             device_ids=_checked_targets(device_ids),
-            at=at,
+            at=None if at is None else _checked_time(at, now),
             cron=cron,
             time_zone=time_zone,
             catch_up=catch_up,
@@ -174,6 +175,8 @@ class Schedules:
             news["command"] = _checked_command(news["command"])
         if "device_ids" in news:
             news["device_ids"] = _checked_targets(news["device_ids"])
+        if "at" in news:
+            _checked_time(news["at"], now)
         if "at" in news or "cron" in news:
             news = {"at": None, "cron": None} | news
         row.update_from_dict(news)
@@ -282,11 +285,16 @@ def _planned(row: ScheduleRow, now: datetime) -> datetime | None:
         if found is None:
             raise Invalid("cron", "never comes")
         return None if row.paused else found
-    if row.paused:
-        return None
-    if row.at is not None and row.at <= now:
+    return None if row.paused or row.at is None else _checked_time(row.at, now)
+
+
+def _checked_time(at: datetime, now: datetime) -> datetime:
+    """Before a row is made of it: at the ends of the calendar there are times that have no UTC."""
+    if at <= now:
         raise Invalid("at", "lies in the past")
-    return row.at
+    if at > now + AHEAD_LIMIT:
+        raise Invalid("at", f"lies more than {AHEAD_LIMIT.days} days ahead")
+    return at
 
 
 def _checked_command(command: ScheduledCommand) -> str:

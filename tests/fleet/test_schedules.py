@@ -205,6 +205,8 @@ async def test_a_deleted_one_runs_no_more_and_its_commands_stay(rig: Rig) -> Non
         ({}, "at"),
         ({"at": NOON + timedelta(days=1), "cron": "* * * * *"}, "at"),
         ({"at": NOON}, "at"),
+        ({"at": datetime.fromisoformat("9999-12-31T23:59:59-12:00"), "paused": True}, "at"),
+        ({"at": datetime.fromisoformat("0001-01-01T00:00:00+12:00")}, "at"),
         ({"cron": "every day"}, "cron"),
         ({"cron": "0 0 */31 * SUN#2"}, "cron"),
         ({"cron": "* * * * *", "time_zone": "Mars"}, "time_zone"),
@@ -221,6 +223,12 @@ async def test_what_makes_no_sense_is_refused_with_the_field(lite: Rig, fields: 
     with pytest.raises(Invalid) as caught:
         await schedule(lite, **fields)
     assert caught.value.field == field
+    made = await schedule(lite, cron="* * * * *")
+    if fields:
+        with pytest.raises(Invalid) as caught:
+            await lite.fleet.schedules.update(ANNA, made.id, **fields)
+        assert caught.value.field == field
+    assert await ScheduleRow.all().count() == 1
 
 
 async def test_there_is_a_bound_to_schedules(lite: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
