@@ -4,7 +4,7 @@ expects. Those of MQTT while they are connected, those of HTTP always: they have
 The database is asked every few seconds which ones those are; who is heard of again is told by the presence's writer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from tortoise.expressions import F, Q
@@ -21,7 +21,7 @@ from gateway.bus import Bus, Event
 FACTOR = 3
 _TURN = 500  # devices a turn; the next ones at the next
 _PROFILES_A_QUERY = 100
-_HTTP = "http"
+_THERE = Q(status=DeviceStatus.ONLINE) | Q(status=DeviceStatus.OFFLINE, link="http")
 
 
 class Staleness:
@@ -55,9 +55,7 @@ class Staleness:
                 since = now - timedelta(seconds=waits[name])
                 late |= Q(profile=name, last_seen_at__lt=since)
                 timely |= Q(profile=name, last_seen_at__gte=since)
-            there = Q(status=DeviceStatus.ONLINE) | Q(status=DeviceStatus.OFFLINE, link=_HTTP)
-            for row in await DeviceRow.filter(there, late).limit(_TURN):
-                await self._mark(row, waits[row.profile], now)
+            await self._mark(await DeviceRow.filter(_THERE, late).limit(_TURN), late, waits, now)
             await self._unmark(await DeviceRow.filter(timely, status=DeviceStatus.STALE).limit(_TURN), now)
         without = DeviceRow.filter(status=DeviceStatus.STALE)
         if names:
@@ -69,16 +67,23 @@ class Staleness:
         stale = await DeviceRow.filter(id__in=list(device_ids), status=DeviceStatus.STALE)
         await self._unmark(stale, self._clock.utc())
 
-    async def _mark(self, row: DeviceRow, wait_s: float, now: datetime) -> None:
-        heard = self._presence.heard_at(row.id)
-        if heard is not None and (now - heard).total_seconds() <= wait_s:
-            return  # not written yet
-        same = DeviceRow.filter(id=row.id, status=row.status, last_seen_at=row.last_seen_at)
-        if await same.update(status=DeviceStatus.STALE):
-            silence_s = (now - row.last_seen_at).total_seconds()
+    async def _mark(self, rows: Sequence[DeviceRow], late: Q, waits: Mapping[str, float], now: datetime) -> None:
+        """One statement for all of them: other timers wait meanwhile."""
+        silent = [row for row in rows if not self._is_just_heard(row.id, waits[row.profile], now)]
+        if not silent:
+            return
+        # Once more as they were found: one that has come or gone since is none of them.
+        await DeviceRow.filter(_THERE, late, id__in=[row.id for row in silent]).update(status=DeviceStatus.STALE)
+        for row in silent:
+            silence_s, wait_s = (now - row.last_seen_at).total_seconds(), waits[row.profile]
             summary = f"stale: not heard of for {silence_s:.0f} s, every {wait_s / FACTOR:g} s was expected"
             self._timeline.note(row.id, TimelineKind.CHANGE, summary, level=Level.WARNING)
             self._show(row.id, DeviceStatus.STALE, now, summary)
+
+    def _is_just_heard(self, device_id: str, wait_s: float, now: datetime) -> bool:
+        """Whether it was heard of, and the database does not know it yet."""
+        heard = self._presence.heard_at(device_id)
+        return heard is not None and (now - heard).total_seconds() <= wait_s
 
     async def _unmark(self, rows: Sequence[DeviceRow], now: datetime) -> None:
         if not rows:
