@@ -225,7 +225,7 @@ class Devices:
         await self._forgetting.forget(id)
 
     async def counts(self) -> dict[str, int]:
-        """{"total", "online", "offline", "never_seen", "disabled"}"""
+        """{"total", "online", "offline", "stale", "never_seen", "disabled"}"""
         counts = dict.fromkeys((status.value for status in DeviceStatus), 0)
         groups = await DeviceRow.annotate(number=Count("id")).group_by("status").values_list("status", "number")
         for status, number in groups:

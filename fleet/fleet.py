@@ -41,8 +41,12 @@ from fleet.presence import Presence
 from fleet.profiles import Profiles
 from fleet.provisioning import Provisioning
 from fleet.refused import RefusedMessages
+from fleet.schedule_runs import ScheduleRuns
+from fleet.schedules import Schedules
+from fleet.staleness import Staleness
 from fleet.timeline import Timeline
 from fleet.timers import Timers
+from fleet.twin_templates import TwinTemplates
 from fleet.twins import Twins
 from gateway.bus import Bus
 from gateway.channels import STATUS
@@ -85,6 +89,14 @@ class Fleet:
             cache_limit=options.credential_cache,
         )
         self.profiles = Profiles(database=self.database, audit=self.audit, clock=clock)
+        self._staleness = Staleness(
+            database=self.database,
+            presence=self.presence,
+            profiles=self.profiles,
+            timeline=self.timeline,
+            bus=bus,
+            clock=clock,
+        )
         self.devices = Devices(
             database=self.database,
             directory=self._directory,
@@ -104,7 +116,9 @@ class Fleet:
             timeline=self.timeline,
             bus=bus,
             clock=clock,
+            profiles=self.profiles,
         )
+        self.twin_templates = TwinTemplates(database=self.database, twins=self.twins, audit=self.audit, clock=clock)
         self.commands = Commands(
             database=self.database,
             presence=self.presence,
@@ -113,8 +127,11 @@ class Fleet:
             timeline=self.timeline,
             bus=bus,
             clock=clock,
+            profiles=self.profiles,
             pending_limit=options.commands_pending_limit,
         )
+        self.schedules = Schedules(database=self.database, audit=self.audit, clock=clock)
+        self._schedule_runs = ScheduleRuns(database=self.database, commands=self.commands, clock=clock)
         self.artifacts = Artifacts(
             directory=data_dir / "artifacts",
             database=self.database,
@@ -230,11 +247,13 @@ class Fleet:
 
     def _join(self) -> None:
         self.presence.on_written = self.outbox.presence_changed
+        self.presence.on_heard = self._staleness.heard_again
         self.commands.nudge = self.outbox.nudge
         self.twins.nudge = self.outbox.nudge
         self.jobs.nudge = self.outbox.nudge
         self.campaigns.nudge = self.outbox.nudge
         self.twins.on_reported = self.jobs.twin_reported
+        self.twins.on_changed = self.twin_templates.twin_changed
         self.jobs.on_moved = self.campaigns.job_moved
         self.jobs.on_ended = self.downloads.withdraw
         self._forgetting.add("presence", self._forget_presence)
@@ -248,9 +267,13 @@ class Fleet:
         timers.add("show campaigns", 0.5, self.campaigns.show_changed)
         timers.add("expire commands", 1.0, self.commands.expire)
         timers.add("send commands again", 1.0, self.commands.resend)
+        timers.add("apply twin templates", 0.2, self.twin_templates.work)
+        timers.add("run schedules", 0.2, self._schedule_runs.run_due)
         timers.add("time jobs out", 1.0, self.jobs.time_out)
         timers.add("offer updates again", 1.0, self.jobs.reoffer)
         timers.add("write last seen", 5.0, self.presence.write_heard)
+        timers.add("find stale devices", 5.0, self._staleness.sweep)
+        timers.add("tell of flapping devices", 5.0, self.presence.tell_flapping)
         timers.add("write last used", 10.0, self._credentials.write_used)
         timers.add("prune timelines", 30.0, self.timeline.prune)
         timers.add("settle campaigns", 60.0, self.campaigns.settle_all)

@@ -90,11 +90,64 @@ class TwinRow(Model):
     desired = fields.TextField(default="{}")
     reported = fields.TextField(default="{}")
     differs = fields.BooleanField(default=False)
+    # In what way the reported part was not as the device's profile has it, when it was reported.
+    fault = fields.CharField(300, default="", db_default="")
     version = fields.IntField(default=1)
     updated_at = fields.DatetimeField()
 
     class Meta:
         table = "twin"
+
+
+# The last changes of the desired part.
+class TwinChangeRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        "fleet.DeviceRow", related_name="twin_change_rows", on_delete=fields.CASCADE
+    )
+    device_id: str
+    version = fields.IntField()
+    at = fields.DatetimeField()
+    by = fields.CharField(NAME)
+    patch = fields.TextField()
+
+    class Meta:
+        table = "twin_change"
+        unique_together = (("device", "version"),)
+
+
+class TwinTemplateRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    name = fields.CharField(NAME)
+    desired = fields.TextField()
+    target = fields.TextField()
+    created_by = fields.CharField(NAME)
+    created_at = fields.DatetimeField()
+    applied_at = fields.DatetimeField()
+
+    class Meta:
+        table = "twin_template"
+
+
+# One device of a template, and since when it is in its state.
+class TwinTemplateDeviceRow(Model):
+    id = fields.IntField(primary_key=True)
+    template: fields.ForeignKeyRelation[TwinTemplateRow] = fields.ForeignKeyField(
+        "fleet.TwinTemplateRow", related_name="device_rows", on_delete=fields.CASCADE
+    )
+    template_id: str
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        "fleet.DeviceRow", related_name="twin_template_rows", on_delete=fields.CASCADE
+    )
+    device_id: str
+    state = fields.CharField(STATE)
+    since = fields.DatetimeField()
+    error = fields.TextField(default="")
+
+    class Meta:
+        table = "twin_template_device"
+        unique_together = (("template", "device"),)
+        indexes = (Index(fields=("device_id",)), Index(fields=("state", "id")))
 
 
 # The row is the outbox: what is unfinished is sent again on connect, and at `next_send_at` while connected.
@@ -106,6 +159,11 @@ class CommandRow(Model):
     device_id: str
     name = fields.CharField(NAME)
     params = fields.TextField(default="null")
+    # Whether it waits for the sequential ones before it to end.
+    sequential = fields.BooleanField(default=False, db_default=False)
+    # Seconds from the first sending to `answer_by`; NULL: it may take until it expires.
+    timeout_s = fields.IntField(null=True)
+    answer_by = fields.DatetimeField(null=True)
     status = fields.CharField(STATE)
     progress = fields.IntField(null=True)
     result = fields.TextField(default="null")
@@ -129,6 +187,51 @@ class CommandRow(Model):
             Index(fields=("status", "expires_at")),
             Index(fields=("next_send_at",)),
         )
+
+
+# A command to devices by time. `owed`: the run of number `runs` has begun, and not every device has its command yet.
+class ScheduleRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    name = fields.CharField(NAME)
+    command = fields.TextField()
+    device_ids = fields.TextField()
+    at = fields.DatetimeField(null=True)
+    cron = fields.CharField(NAME, null=True)
+    time_zone = fields.CharField(64)
+    catch_up = fields.CharField(STATE)
+    paused = fields.BooleanField(default=False)
+    next_run_at = fields.DatetimeField(null=True)
+    last_run_at = fields.DatetimeField(null=True)
+    owed = fields.BooleanField(default=False)
+    runs = fields.IntField(default=0)
+    skipped = fields.IntField(default=0)
+    version = fields.IntField(default=1)
+    created_by = fields.CharField(NAME)
+    created_at = fields.DatetimeField()
+    updated_at = fields.DatetimeField()
+
+    class Meta:
+        table = "schedule"
+        indexes = (Index(fields=("next_run_at",)), Index(fields=("owed",)))
+
+
+# What a run made of a device: the command's id, or the error. Unique, so that a run makes no second command.
+class ScheduleRunRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    schedule: fields.ForeignKeyRelation[ScheduleRow] = fields.ForeignKeyField(
+        "fleet.ScheduleRow", related_name="run_rows", on_delete=fields.CASCADE
+    )
+    schedule_id: str
+    run = fields.IntField()
+    device_id = fields.CharField(DEVICE_ID)
+    due_at = fields.DatetimeField()
+    command_id = fields.CharField(ID, default="")
+    error = fields.TextField(default="")
+
+    class Meta:
+        table = "schedule_run"
+        unique_together = (("schedule", "run", "device_id"),)
+        indexes = (Index(fields=("schedule_id", "id")),)
 
 
 # What payloads mean. Devices name it in `profile`: no foreign key, since they may name one that is still to come.

@@ -39,6 +39,7 @@ from fleet.views import (
     Twin,
     User,
 )
+from gateway.profiles.commands import Delivery
 
 
 def device_view(row: DeviceRow, heard_at: datetime | None = None) -> Device:
@@ -84,11 +85,12 @@ def twin_view(row: TwinRow) -> Twin:
         reported=reported,
         delta=delta(desired, reported),
         version=row.version,
+        fault=row.fault or None,
         updated_at=row.updated_at,
     )
 
 
-def command_view(row: CommandRow) -> Command:
+def command_view(row: CommandRow, waiting_for: str | None) -> Command:
     return Command(
         id=row.id,
         device_id=row.device_id,
@@ -104,6 +106,9 @@ def command_view(row: CommandRow) -> Command:
         updated_at=row.updated_at,
         finished_at=row.finished_at,
         expires_at=row.expires_at,
+        answer_by=row.answer_by,
+        delivery=Delivery.SEQUENTIAL if row.sequential else Delivery.PARALLEL,
+        waiting_for=waiting_for,
         created_by=row.created_by,
     )
 

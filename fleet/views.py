@@ -13,11 +13,14 @@ from fleet.clock import rfc3339, rfc3339_or_none
 from fleet.machines.campaign import CampaignState
 from fleet.machines.command import CommandState
 from fleet.machines.job import JobState
+from gateway.profiles.commands import Delivery
 
 
 class DeviceStatus(StrEnum):
     ONLINE = "online"
     OFFLINE = "offline"
+    STALE = "stale"
+    """Connected, or come over HTTP, and not heard of for longer than its profile expects."""
     NEVER_SEEN = "never_seen"
     DISABLED = "disabled"
 
@@ -117,13 +120,15 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
-    """`delta` holds every desired leaf that differs from what is reported."""
+    """`delta` holds every desired leaf that differs from what is reported; `fault` is the first thing in the reported
+    part that is not as the device's profile had it at that time."""
 
     device_id: str
     desired: dict[str, Any]
     reported: dict[str, Any]
     delta: dict[str, Any]
     version: int
+    fault: str | None
     updated_at: datetime
 
     def json(self) -> dict[str, Any]:
@@ -132,13 +137,14 @@ class Twin:
             "reported": self.reported,
             "delta": self.delta,
             "version": self.version,
+            "fault": self.fault,
             "updated_at": rfc3339(self.updated_at),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """`progress` is 0 to 100, or None until the device reports some."""
+    """`progress` is 0 to 100, or None until the device reports some. `waiting_for` says in words what is next."""
 
     id: str
     device_id: str
@@ -154,6 +160,9 @@ class Command:
     updated_at: datetime
     finished_at: datetime | None
     expires_at: datetime
+    answer_by: datetime | None
+    delivery: Delivery
+    waiting_for: str | None
     created_by: str
 
     def json(self) -> dict[str, Any]:
@@ -172,6 +181,9 @@ class Command:
             "updated_at": rfc3339(self.updated_at),
             "finished_at": rfc3339_or_none(self.finished_at),
             "expires_at": rfc3339(self.expires_at),
+            "answer_by": rfc3339_or_none(self.answer_by),
+            "delivery": self.delivery.value,
+            "waiting_for": self.waiting_for,
             "created_by": self.created_by,
         }
 

@@ -25,11 +25,12 @@ class Person:
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """A request, its person (None on public routes), and the headers that its answer gets."""
+    """A request, its person (None on public routes), and its answer's headers and (where another) status."""
 
     request: web.Request
     signed_in: Person | None
     headers: dict[str, str] = field(default_factory=dict)
+    status: int | None = None
 
     @property
     def owner(self) -> str:

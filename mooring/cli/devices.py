@@ -16,7 +16,7 @@ COLUMNS = ("id", "status", "name", "profile", "firmware", "last_seen", "tags")
 def list_devices(
     query: Annotated[str, typer.Option("-q", "--query", help="Part of an id or name")] = "",
     tag: Annotated[str, typer.Option(help="Only devices with this tag")] = "",
-    status: Annotated[str, typer.Option(help="online, offline, never_seen or disabled")] = "",
+    status: Annotated[str, typer.Option(help="online, offline, stale, never_seen or disabled")] = "",
     url: UrlOption = DEFAULT_URL,
     token: TokenOption = "",
     output: OutputOption = Format.TABLE,

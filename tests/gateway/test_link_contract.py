@@ -404,6 +404,8 @@ async def test_a_kick_ends_the_devices_presence(rig: Rig) -> None:
     kicked = await rig.link.kick("pump-7", "revoked")
     assert kicked == (1 if rig.drops_connections else 0)
     await rig.recorder.until(lambda: rig.recorder.events("pump-7") == ["connected", "disconnected"])
+    if rig.drops_connections:
+        assert ("disconnected", "pump-7", "revoked") in rig.recorder.presence, "and why is said"
     assert rig.recorder.events("pump-8") == ["connected"]
     assert await rig.link.kick("pump-9", "never seen") == 0
 

@@ -27,6 +27,9 @@ from fleet.machines.job import JobState
 from fleet.page import Page
 from fleet.profiles import StoredProfile
 from fleet.provisioning import Application, ApplicationStatus
+from fleet.schedules import CatchUp, Schedule, ScheduledCommand, ScheduleRun
+from fleet.twin_history import TwinChange
+from fleet.twin_templates import Compliance, Target, TemplateState, TwinTemplate
 from fleet.views import (
     Artifact,
     AuditEntry,
@@ -48,6 +51,7 @@ from fleet.views import (
 from gateway.bus import Bus, Event
 from gateway.clocks import Clocks
 from gateway.dead_letters import DeadLetters
+from gateway.profiles.commands import Delivery
 from gateway.profiles.compiled import CompiledProfile
 from gateway.profiles.document import Profile
 from gateway.readings import Value
@@ -135,7 +139,8 @@ class Devices:
         del self.by_id[id]
 
     async def counts(self) -> dict[str, int]:
-        return {"total": len(self.by_id), "online": 0, "offline": 0, "never_seen": len(self.by_id), "disabled": 0}
+        seen = {"online": 0, "offline": 0, "stale": 0}
+        return {"total": len(self.by_id), **seen, "never_seen": len(self.by_id), "disabled": 0}
 
     async def firmware_versions(self) -> dict[str, int]:
         return {"1.0.0": 2}
@@ -256,6 +261,7 @@ class Twins:
             reported={},
             delta=self.desired,
             version=self.version,
+            fault=None,
             updated_at=NOW,
         )
 
@@ -269,6 +275,10 @@ class Twins:
         self.desired = {**self.desired, **merge_patch}
         return await self.get(device_id)
 
+    async def history(self, device_id: str, *, cursor: str | None = None, limit: int = 50) -> Page[TwinChange]:
+        await self._devices.get(device_id)
+        return Page(items=[TwinChange(version=self.version, at=NOW, by="anna", patch=self.desired)], total=1)
+
 
 class Commands:
     def __init__(self, devices: Devices, bus: Bus) -> None:
@@ -277,7 +287,15 @@ class Commands:
         self.by_id: dict[str, Command] = {}
         self.created = asyncio.Event()
 
-    async def create(self, actor: Actor, device_id: str, name: str, params: Any = None, ttl_s: float = 3600) -> Command:
+    async def create(
+        self,
+        actor: Actor,
+        device_id: str,
+        name: str,
+        params: Any = None,
+        ttl_s: float | None = None,
+        delivery: Delivery | None = None,
+    ) -> Command:
         await self._devices.get(device_id)
         id = f"CMD{len(self.by_id)}"
         self.by_id[id] = Command(
@@ -294,7 +312,10 @@ class Commands:
             sent_at=None,
             updated_at=NOW,
             finished_at=None,
-            expires_at=NOW + timedelta(seconds=ttl_s),
+            expires_at=NOW + timedelta(seconds=ttl_s or 3600),
+            answer_by=None,
+            delivery=delivery or Delivery.PARALLEL,
+            waiting_for="device to connect",
             created_by=actor.id,
         )
         self.created.set()
@@ -546,6 +567,78 @@ class Profiles:
         del self.by_name[name]
 
 
+class TwinTemplates:
+    def __init__(self) -> None:
+        self.by_id = {"W0": self._made("W0", "fast", {"interval": 5}, Target(ids=("pump-7",)))}
+
+    @staticmethod
+    def _made(id: str, name: str, desired: dict[str, Any], target: Target) -> TwinTemplate:
+        counts = {**dict.fromkeys(TemplateState, 0), TemplateState.OWED: 1}
+        times = {"created_by": "anna", "created_at": NOW, "applied_at": NOW}
+        return TwinTemplate(id=id, name=name, desired=desired, target=target, counts=counts, **times)
+
+    async def create(self, actor: Actor, *, name: str, desired: dict[str, Any], target: Target) -> TwinTemplate:
+        self.by_id["W1"] = self._made("W1", name, desired, target)
+        return self.by_id["W1"]
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[TwinTemplate]:
+        return Page(items=[*self.by_id.values()], total=len(self.by_id))
+
+    async def get(self, id: str) -> TwinTemplate:
+        if id not in self.by_id:
+            raise NotFound("twin template", id)
+        return self.by_id[id]
+
+    async def apply(self, actor: Actor, id: str) -> TwinTemplate:
+        return await self.get(id)
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+
+    async def compliance(
+        self, id: str, *, state: str = "", cursor: str | None = None, limit: int = 50
+    ) -> Page[Compliance]:
+        await self.get(id)
+        device = {"device_id": "pump-7", "since": NOW, "delta": {"interval": 5}, "error": None}
+        return Page(items=[Compliance(state=TemplateState(state or "pending"), **device)], total=1)
+
+
+class Schedules:
+    def __init__(self) -> None:
+        made = {"at": None, "cron": "0 3 * * *", "time_zone": "UTC", "catch_up": CatchUp.ONCE, "paused": False}
+        command = ScheduledCommand(name="reboot")
+        self.by_id = {"S0": self._made("S0", name="nightly", command=command, device_ids=["pump-7"], **made)}
+
+    @staticmethod
+    def _made(id: str, *, device_ids: Sequence[str], **fields: Any) -> Schedule:
+        rest = {"next_run_at": NOW, "last_run_at": None, "runs": 0, "skipped": 0, "version": 1, "created_by": "anna"}
+        return Schedule(id=id, device_ids=tuple(device_ids), created_at=NOW, updated_at=NOW, **rest, **fields)
+
+    async def create(self, actor: Actor, **fields: Any) -> Schedule:
+        self.by_id["S1"] = self._made("S1", **fields)
+        return self.by_id["S1"]
+
+    async def update(self, actor: Actor, id: str, **changes: Any) -> Schedule:
+        found = await self.get(id)
+        self.by_id[id] = replace(found, **{name: value for name, value in changes.items() if value is not None})
+        return self.by_id[id]
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[Schedule]:
+        return Page(items=[*self.by_id.values()], total=len(self.by_id))
+
+    async def get(self, id: str) -> Schedule:
+        if id not in self.by_id:
+            raise NotFound("schedule", id)
+        return self.by_id[id]
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+
+    async def runs(self, id: str, *, cursor: str | None = None, limit: int = 50) -> Page[ScheduleRun]:
+        await self.get(id)
+        return Page(items=[ScheduleRun(run=1, due_at=NOW, device_id="pump-7", command_id="CMD0", error=None)])
+
+
 class ClaimKeys:
     def __init__(self) -> None:
         self.by_id = {"X0": self._made("X0", "pumps", ClaimMode.LISTED)}
@@ -623,6 +716,8 @@ class Provisioning:
 class Fleet:
     def __init__(self, directory: Path, bus: Bus) -> None:
         self.claim_keys = ClaimKeys()
+        self.schedules = Schedules()
+        self.twin_templates = TwinTemplates()
         self.provisioning = Provisioning()
         self.devices = Devices()
         self.profiles = Profiles()

@@ -30,6 +30,8 @@ IDS = {
     "jobs": "J0",
     "keys": "X0",
     "applications": "pump-7",
+    "schedules": "S0",
+    "templates": "W0",
 }
 BODIES: dict[str, Any] = {
     "set_up": {"token": "t", "username": "alice", "password": "long enough"},
@@ -44,6 +46,13 @@ BODIES: dict[str, Any] = {
     "test_profile": {"payload": "{}"},
     "patch_twin": {"desired": {"interval": 5}},
     "create_command": {"name": "reboot"},
+    "create_twin_template": {"name": "fast", "desired": {"interval": 5}, "target": {"ids": ["pump-7"]}},
+    "create_schedule": {
+        "name": "nightly",
+        "command": {"name": "reboot"},
+        "target": {"ids": ["pump-7"]},
+        "cron": "0 3 * * *",
+    },
     "create_campaign": {"name": "all", "artifact": "A0", "devices": ["pump-7"]},
     "replay_dead_letters": {"ids": [1]},
     "create_user": {"username": "bob", "password": "long enough", "role": "viewer"},

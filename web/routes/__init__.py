@@ -10,9 +10,11 @@ from web.routes.firmware import artifacts, campaigns
 from web.routes.imports import imports
 from web.routes.profiles import profiles
 from web.routes.provisioning import provisioning
+from web.routes.schedules import schedules
 from web.routes.store import store
 from web.routes.system import audit, system
 from web.routes.telemetry import telemetry
+from web.routes.twin_templates import twin_templates
 
 SUBJECTS: tuple[Routes, ...] = (
     signing_in,
@@ -23,7 +25,9 @@ SUBJECTS: tuple[Routes, ...] = (
     telemetry,
     imports,
     twins,
+    twin_templates,
     commands,
+    schedules,
     timeline,
     dead_letters,
     artifacts,

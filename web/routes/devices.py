@@ -22,6 +22,8 @@ from web.schemas.devices import (
     TimelinePage,
     TimelineQuery,
     Twin,
+    TwinChange,
+    TwinHistory,
     TwinPatch,
 )
 
@@ -138,6 +140,19 @@ async def patch_twin(call: Call, device_id: DeviceId, body: TwinPatch) -> Twin:
         call.actor, device_id, body.desired, if_version=if_version(call, "a twin")
     )
     return _twin(call, Twin.model_validate(twin.json()))
+
+
+@twins.get(
+    "/api/v1/devices/{id}/twin/history",
+    summary="Who wanted what, and when",
+    role=Role.VIEWER,
+    raises=(404,),
+)
+async def list_twin_history(call: Call, device_id: DeviceId, query: Paged) -> TwinHistory:
+    """The last 100 changes of the desired part, newest first."""
+    page = await call.fleet.twins.history(device_id, cursor=query.cursor, limit=query.limit)
+    items = [TwinChange.model_validate(change.json()) for change in page.items]
+    return TwinHistory(items=items, next_cursor=page.next_cursor, total=page.total)
 
 
 def _twin(call: Call, twin: Twin) -> Twin:

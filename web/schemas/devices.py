@@ -110,7 +110,19 @@ class Twin(Out):
     reported: dict[str, Any]
     delta: dict[str, Any] = Field(description="Desired leaves that differ from what is reported.")
     version: int = Field(description='Rises with every change; the ETag is "v{version}".')
+    fault: str | None = Field(description="What of the reported part is not as the device's profile has it.")
     updated_at: Time
+
+
+class TwinChange(Out):
+    version: int = Field(description="Of the twin, after the change.")
+    at: Time
+    by: str
+    patch: dict[str, Any] | None = Field(description="null: it was larger than 4 KiB.")
+
+
+class TwinHistory(Page[TwinChange]):
+    pass
 
 
 class TwinPatch(In):

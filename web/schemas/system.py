@@ -13,6 +13,7 @@ class DeviceCounts(Out):
     total: int
     online: int
     offline: int
+    stale: int
     never_seen: int
     disabled: int
 
