@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 LEAP = timedelta(minutes=1)
 _DEADLINES = (
-    ("command", ("expires_at", "next_send_at"), COMMAND_UNFINISHED),
+    ("command", ("expires_at", "next_send_at", "answer_by"), COMMAND_UNFINISHED),
     ("job", ("deadline", "next_offer_at", "step_at"), JOB_UNFINISHED),
 )
 

@@ -5,7 +5,7 @@ from tortoise.migrations import operations as ops
 
 
 class Migration(migrations.Migration):
-    dependencies = [("fleet", "0003_provisioning")]
+    dependencies = [("fleet", "0004_timeline_identity")]
 
     operations = [
         ops.AddField(
