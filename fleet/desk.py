@@ -10,6 +10,7 @@ from gateway.links.http_desk import ArtifactFile
 from gateway.links.http_problem import Problem
 
 _RETRY_S = 5.0
+_CLIENT = " http"  # no client id of MQTT begins so
 _REFUSED = {"claim_key_invalid": 401, "already_provisioned": 409, "already_asked": 409, "queue_full": 503}
 """Statuses by what a device is refused for; all else is 403."""
 
@@ -22,10 +23,15 @@ class FleetDesk:
         self._downloads = downloads
         self._provisioning = provisioning
 
-    async def authenticate(self, token: str) -> str | None:
-        """The id of the device whose token this is, or None; None too for a device that is disabled."""
+    async def authenticate(self, secret: str, *, device_id: str | None = None, address: str = "") -> str | None:
+        """The id of the device whose token or JWT this is, or None; None too for a device that is disabled."""
         try:
-            return await self._credentials.authenticate_token(token)
+            if device_id is None:
+                return await self._credentials.authenticate_token(secret, client_id=_CLIENT)
+            fits = await self._credentials.authenticate(device_id, secret, client_id=_CLIENT)
+            return device_id if fits else None
+        except TooManyAttempts as error:
+            raise Problem(429, str(error), retry_after_s=error.retry_after_s) from error
         except Exception as error:
             if trouble(error) is None:
                 raise

@@ -20,6 +20,7 @@ from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound
 from fleet.forgetting import Forgetting
 from fleet.limits import ATTRIBUTES_LIMIT_BYTES, checked_object, checked_text
 from fleet.models import DeviceRow, DeviceTagRow, TwinRow
+from fleet.new_credential import NewCredential
 from fleet.page import Page, decode_cursor, encode_cursor, page_limit
 from fleet.presence import Presence
 from fleet.profiles import Profiles
@@ -246,9 +247,17 @@ class Devices:
         """All of them, newest first, revoked ones too. Raises NotFound."""
         return await self._credentials.list(id)
 
-    async def add_credential(self, actor: Actor, id: str) -> tuple[Credential, str]:  # noqa: A002
-        """A further token. Raises NotFound, and Conflict when two are valid already."""
-        return await self._credentials.add(actor, id)
+    async def add_credential(
+        self,
+        actor: Actor,
+        id: str,  # noqa: A002
+        wanted: NewCredential | None = None,
+    ) -> tuple[Credential, str | None]:
+        """A further credential, a random token if nothing else is wanted, and the token that was made.
+
+        Raises NotFound, Invalid, and Conflict when two of its type are valid already.
+        """
+        return await self._credentials.add(actor, id, wanted)
 
     async def revoke_credential(self, actor: Actor, id: str, credential_id: str) -> None:  # noqa: A002
         """No login with it any more; connections made with it drop within a second. Raises NotFound."""

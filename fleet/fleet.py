@@ -38,6 +38,7 @@ from fleet.people import People
 from fleet.ports import GatewayPort, Sender
 from fleet.presence import Presence
 from fleet.profiles import Profiles
+from fleet.proofs import Proofs
 from fleet.provisioning import Provisioning
 from fleet.refused import RefusedMessages
 from fleet.timeline import Timeline
@@ -72,6 +73,12 @@ class Fleet:
         self.presence = Presence(
             database=self.database, directory=self._directory, timeline=self.timeline, bus=bus, clock=clock
         )
+        self._proofs = Proofs(
+            database=self.database,
+            clock=clock,
+            audience=options.device_jwt_audience,
+            cache_limit=options.credential_cache,
+        )
         self._credentials = Credentials(
             database=self.database,
             directory=self._directory,
@@ -81,6 +88,7 @@ class Fleet:
             timeline=self.timeline,
             clock=clock,
             cache_limit=options.credential_cache,
+            proofs=self._proofs,
         )
         self.profiles = Profiles(database=self.database, audit=self.audit, clock=clock)
         self.devices = Devices(
@@ -214,6 +222,7 @@ class Fleet:
             except Exception as error:
                 log_failure(logger, error, "stopping: %s failed", end.__qualname__)
         self._passwords.close()
+        self._proofs.close()
         self._data_dir.release()
 
     def is_active(self, device_id: str) -> bool:
@@ -243,6 +252,7 @@ class Fleet:
         self._forgetting.add("gateway", self._forget_in_gateway)
         timers = self.timers
         timers.add("drop connections again", 0.2, self._credentials.expel_again)
+        timers.add("drop connections whose credential has expired", 1.0, self._credentials.end_logins)
         timers.add("show campaigns", 0.5, self.campaigns.show_changed)
         timers.add("expire commands", 1.0, self.commands.expire)
         timers.add("send commands again", 1.0, self.commands.resend)

@@ -1,8 +1,9 @@
 """Who may connect to the embedded broker, and what they may publish and subscribe to there: deny by default.
 
-A device logs in with its id as user name and its token as password. Its client id is the device id, or the device
-id followed by ":" and anything without topic characters. It publishes on the uplink channels below its own topic
-root and subscribes below that root, and nowhere else; a will is a publish. Rules are looked up at each use.
+A device logs in with its id as user name and a token, or a JWT that it signed, as password. Its client id is the device
+id, or the device id followed by ":" and anything without topic characters. It publishes on the uplink channels below
+its own topic root and subscribes below that root, and nowhere else; a will is a publish. Rules are looked up at each
+use.
 
 Who has no credential yet logs in as "provision", with a claim key as password and the client id "provision:" and the
 id it wants; it asks on that device's `provision` topic, hears the answer on `provision/answer`, and does nothing else.
@@ -17,6 +18,7 @@ from fleet.claimants import Claimants
 from fleet.credentials import Credentials
 from fleet.database import log_failure
 from fleet.directory import Directory
+from fleet.errors import TooManyAttempts
 from gateway.channels import (
     CLAIMANT,
     PROVISION,
@@ -56,7 +58,9 @@ class DeviceGuard:
         except UnicodeDecodeError:
             return ReasonCode.BAD_USER_NAME_OR_PASSWORD
         try:
-            known = await self._credentials.authenticate(device_id, token)
+            known = await self._credentials.authenticate(device_id, token, client_id=request.client_id)
+        except TooManyAttempts:
+            return ReasonCode.SERVER_BUSY
         except Exception as error:
             log_failure(logger, error, "%s: cannot be checked", device_id)
             return ReasonCode.SERVER_UNAVAILABLE

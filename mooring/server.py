@@ -177,6 +177,7 @@ class Server:
             data_dir=self._settings.data_dir,
             database_url=self._settings.database_url,
             device_http_url=self.device_http_url,
+            device_jwt_audience=self._settings.device_jwt.audience,
             ask_about_unknown=self._settings.provisioning.unknown_devices == "ask",
         )
 

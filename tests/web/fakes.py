@@ -24,6 +24,7 @@ from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, Preconditio
 from fleet.machines.campaign import CampaignState
 from fleet.machines.command import CommandState
 from fleet.machines.job import JobState
+from fleet.new_credential import NewCredential
 from fleet.page import Page
 from fleet.profiles import StoredProfile
 from fleet.provisioning import Application, ApplicationStatus
@@ -144,12 +145,21 @@ class Devices:
         await self.get(id)
         return self.tokens[id]
 
-    async def add_credential(self, actor: Actor, id: str) -> tuple[Credential, str]:
+    async def add_credential(
+        self, actor: Actor, id: str, wanted: NewCredential | None = None
+    ) -> tuple[Credential, str | None]:
         await self.get(id)
         if len(self.tokens[id]) >= 2:
             raise Conflict("two credentials are valid already")
         credential = Credential(
-            id=f"C{len(self.tokens[id])}", type="token", hint="abcd", created_at=NOW, last_used_at=None, revoked_at=None
+            id=f"C{len(self.tokens[id])}",
+            type="token" if wanted is None else wanted.type,
+            name="",
+            hint="abcd",
+            created_at=NOW,
+            expires_at=None,
+            last_used_at=None,
+            revoked_at=None,
         )
         self.tokens[id].append(credential)
         return credential, "secret"

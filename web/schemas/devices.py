@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from fleet.views import DeviceStatus, Level, TimelineKind
 from web.schemas.base import DeviceId, In, Line, Name, Out, Page, Paged, Tags, Time
@@ -88,11 +88,36 @@ class DeviceQuery(Paged):
     sort: DeviceSort = Field(default=DeviceSort.ID, description="A leading minus turns the order round.")
 
 
+class CredentialType(StrEnum):
+    TOKEN = "token"  # noqa: S105 # a type, no token
+    JWT = "jwt"
+
+
+class CredentialCreate(In):
+    """Nothing given: a random token that never ends."""
+
+    type: CredentialType = CredentialType.TOKEN
+    name: Annotated[Line, Field(max_length=128)] = ""
+    expires_at: AwareDatetime | None = None
+    token: str | None = Field(
+        default=None,
+        max_length=256,
+        description="A token of your own, of at least 16 characters; without one, a random one is made.",
+    )
+    public_key: str | None = Field(
+        default=None,
+        max_length=16_384,
+        description="PEM or JWK: P-256, Ed25519 or RSA of 2048 bits and more; the device signs its JWTs with it.",
+    )
+
+
 class Credential(Out):
     id: str
-    type: Literal["token"] = "token"
-    hint: str = Field(description="The token's last characters.")
+    type: CredentialType
+    name: str
+    hint: str = Field(description="The last characters of a token, or of a key's SHA-256; empty for a chosen token.")
     created_at: Time
+    expires_at: Time | None
     last_used_at: Time | None
     revoked_at: Time | None
 
@@ -102,7 +127,7 @@ class CredentialPage(Page[Credential]):
 
 
 class CredentialCreated(Credential):
-    token: str = Field(description="Shown this once: only its hash is kept.")
+    token: str | None = Field(description="Shown this once, where one was made: only its hash is kept.")
 
 
 class Twin(Out):
