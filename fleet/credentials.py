@@ -90,6 +90,7 @@ class Credentials:
         """The same, kept for as long as there is room: whether a live connection may have been made with it."""
         self._revocations = 0
         self._kicks: deque[tuple[float, str, str]] = deque()
+        self._withdrawn: deque[tuple[float, Callable[[str], bool]]] = deque()
 
     async def load(self) -> None:
         """Remember the valid ones, as many as there is room for: a fleet that comes back at once asks nobody then."""
@@ -131,6 +132,8 @@ class Credentials:
             after = {"credential": row.id, "type": wanted.type, "hint": row.hint, "name": row.name}
             await self._audit.record(actor, "credential.create", "device", device_id, None, after)
         self._proofs.forget(device_id)
+        if new.kind is CredentialKind.X509:
+            self._proofs.trust(new.secret)
         self._timeline.note(
             device_id, TimelineKind.CHANGE, f"{actor.id} added a {wanted.type} credential {_which(row)}"
         )
@@ -185,6 +188,7 @@ class Credentials:
 
     async def expel(self, device_id: str, reason: str) -> None:
         """Drop all its connections now, and once more shortly after."""
+        self._ends.forget(device_id)
         self._kicks.append((self._clock.monotonic() + _KICK_AGAIN_S, device_id, reason))
         await self._sender.kick(device_id, reason)
 
@@ -195,6 +199,9 @@ class Credentials:
     async def expel_again(self) -> None:
         """For the timers: who was let in by a check that began before the change."""
         now = self._clock.monotonic()
+        while self._withdrawn and self._withdrawn[0][0] <= now:
+            for device_id in self._ends.entered_by(self._withdrawn.popleft()[1]):
+                await self.expel(device_id, "its certificate does not count any more")
         while self._kicks and self._kicks[0][0] <= now:
             _, device_id, reason = self._kicks.popleft()
             await self._sender.kick(device_id, reason)
@@ -207,7 +214,7 @@ class Credentials:
         known = await self._by_token(secret)
         proof: Proof | None = None
         if known is not None:
-            proof = Proof(device_id=known.device_id, credential_id=known.credential_id, until=known.expires_at)
+            proof = _proof(known)
         elif not secret.startswith(PREFIX) and len(secret.encode("utf-8", "surrogatepass")) <= TOKEN_LIMIT:
             proof = await self._prove(device_id, secret)
         return proof is not None and proof.device_id == device_id and self._enter(proof, client_id)
@@ -219,13 +226,26 @@ class Credentials:
         """
         known = await self._by_token(token)
         if known is not None:
-            proof = Proof(device_id=known.device_id, credential_id=known.credential_id, until=known.expires_at)
+            proof = _proof(known)
             return proof.device_id if self._enter(proof, client_id) else None
         device_id = claimed_subject(token)
         if device_id is None or not self._directory.is_active(device_id):
             return None
         by_key = await self._proofs.jwt(device_id, token)
         return device_id if by_key is not None and self._enter(by_key, client_id) else None
+
+    async def authenticate_certificate(self, device_id: str, der: bytes, *, client_id: str = "") -> bool:
+        """Whether a client certificate proves this device, and the device is not disabled."""
+        if not self._directory.is_active(device_id):
+            return False
+        proof = await self._proofs.certificate(device_id, der)
+        return proof is not None and self._enter(proof, client_id)
+
+    async def expel_by(self, withdrawn: Callable[[str], bool]) -> None:
+        """Drop who is connected by a source that does not stand any more; and once more, in case one was coming in."""
+        self._withdrawn.append((self._clock.monotonic() + _KICK_AGAIN_S, withdrawn))
+        for device_id in self._ends.entered_by(withdrawn):
+            await self.expel(device_id, "its certificate does not count any more")
 
     async def _by_token(self, token: str) -> _Known | None:
         """By which random token of ours, if this is one."""
@@ -249,12 +269,13 @@ class Credentials:
         if not self._directory.is_active(proof.device_id):
             return False
         now = self._clock.utc()
-        self._used[proof.credential_id] = now
-        self._last_used[proof.credential_id] = now
-        self._last_used.move_to_end(proof.credential_id)
-        while len(self._last_used) > self._cache_limit:
-            self._last_used.popitem(last=False)
-        login = None if proof.until is None else Login(proof.until, proof.credential_id)
+        if proof.credential_id:
+            self._used[proof.credential_id] = now
+            self._last_used[proof.credential_id] = now
+            self._last_used.move_to_end(proof.credential_id)
+            while len(self._last_used) > self._cache_limit:
+                self._last_used.popitem(last=False)
+        login = None if proof.until is None else Login(proof.until, proof.source)
         self._ends.enter(proof.device_id, client_id, login)
         return True
 
@@ -313,6 +334,15 @@ class Credentials:
         if connected_at is None:
             return True
         return (connected_at - used_at).total_seconds() < _HANDSHAKE_S
+
+
+def _proof(known: _Known) -> Proof:
+    return Proof(
+        device_id=known.device_id,
+        credential_id=known.credential_id,
+        source=known.credential_id,
+        until=known.expires_at,
+    )
 
 
 def _which(row: CredentialRow) -> str:

@@ -14,6 +14,7 @@ import logging
 from fleet.access_tokens import AccessTokens, load_secret
 from fleet.artifacts import Artifacts
 from fleet.audit import Audit
+from fleet.authorities import Authorities
 from fleet.campaigns import Campaigns
 from fleet.claim_keys import ClaimKeys
 from fleet.claimants import Claimants
@@ -43,6 +44,7 @@ from fleet.provisioning import Provisioning
 from fleet.refused import RefusedMessages
 from fleet.timeline import Timeline
 from fleet.timers import Timers
+from fleet.trust import Trust
 from fleet.twins import Twins
 from gateway.bus import Bus
 from gateway.channels import STATUS
@@ -73,9 +75,13 @@ class Fleet:
         self.presence = Presence(
             database=self.database, directory=self._directory, timeline=self.timeline, bus=bus, clock=clock
         )
+        self.trust = Trust()
+        self.authorities = Authorities(database=self.database, audit=self.audit, clock=clock, trust=self.trust)
         self._proofs = Proofs(
             database=self.database,
             clock=clock,
+            authorities=self.authorities,
+            trust=self.trust,
             audience=options.device_jwt_audience,
             cache_limit=options.credential_cache,
         )
@@ -200,6 +206,7 @@ class Fleet:
         self.timeline.refused = RefusedMessages(gateway.dead_letters)
         await self._directory.load()
         await self.profiles.load()
+        await self.authorities.load()
         await self._credentials.load()
         await self.artifacts.start()
         self.timeline.start()
@@ -237,6 +244,7 @@ class Fleet:
         return self.profiles.retention_days_of(device_id)
 
     def _join(self) -> None:
+        self.authorities.on_withdrawn = self._credentials.expel_by
         self.presence.on_written = self.outbox.presence_changed
         self.commands.nudge = self.outbox.nudge
         self.twins.nudge = self.outbox.nudge
@@ -268,6 +276,8 @@ class Fleet:
         if self.database.is_shared:
             timers.add("read the devices of other nodes", 15.0, self._directory.load)
             timers.add("read the profiles of other nodes", 15.0, self.profiles.load)
+            timers.add("read the authorities of other nodes", 15.0, self.authorities.load)
+            timers.add("read the certificates of other nodes", 15.0, self._proofs.load_certificates)
 
     async def _forget_presence(self, device_id: str) -> None:
         self.presence.forget(device_id)

@@ -1,9 +1,9 @@
 """Who may connect to the embedded broker, and what they may publish and subscribe to there: deny by default.
 
-A device logs in with its id as user name and a token, or a JWT that it signed, as password. Its client id is the device
-id, or the device id followed by ":" and anything without topic characters. It publishes on the uplink channels below
-its own topic root and subscribes below that root, and nowhere else; a will is a publish. Rules are looked up at each
-use.
+A device logs in with its id as user name and a token, or a JWT that it signed, as password, or without a password by a
+client certificate. Its client id is the device id, or the device id followed by ":" and anything without topic
+characters. It publishes on the uplink channels below its own topic root and subscribes below that root, and nowhere
+else; a will is a publish. Rules are looked up at each use.
 
 Who has no credential yet logs in as "provision", with a claim key as password and the client id "provision:" and the
 id it wants; it asks on that device's `provision` topic, hears the answer on `provision/answer`, and does nothing else.
@@ -51,14 +51,10 @@ class DeviceGuard:
         device_id = request.username or ""
         if device_id == CLAIMANT:
             return await self._claimant(request)
-        if not is_device_id(device_id) or not request.password:
+        if not is_device_id(device_id):
             return ReasonCode.BAD_USER_NAME_OR_PASSWORD
         try:
-            token = request.password.decode("ascii")
-        except UnicodeDecodeError:
-            return ReasonCode.BAD_USER_NAME_OR_PASSWORD
-        try:
-            known = await self._credentials.authenticate(device_id, token, client_id=request.client_id)
+            known = await self._knows(device_id, request)
         except TooManyAttempts:
             return ReasonCode.SERVER_BUSY
         except Exception as error:
@@ -71,6 +67,19 @@ class DeviceGuard:
         if request.will_topic is not None:
             return self.publish(request.client_id, device_id, request.will_topic)
         return ReasonCode.SUCCESS
+
+    async def _knows(self, device_id: str, request: ConnectRequest) -> bool:
+        """Whether the password is right; the certificate, where there is no password."""
+        client_id = request.client_id
+        if request.password:
+            try:
+                secret = request.password.decode("ascii")
+            except UnicodeDecodeError:
+                return False
+            return await self._credentials.authenticate(device_id, secret, client_id=client_id)
+        if request.certificate is None:
+            return False
+        return await self._credentials.authenticate_certificate(device_id, request.certificate, client_id=client_id)
 
     async def _claimant(self, request: ConnectRequest) -> ReasonCode:
         """A claim key is looked at once more when it is used: here it only opens the door."""

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 
+from fleet.authorities import Authorities
+from fleet.certificates import fingerprint_of, is_good, load_der
 from fleet.clock import Clock
 from fleet.database import Database
 from fleet.device_keys import check_jwt, load_key
 from fleet.models import CredentialRow
 from fleet.passwords import Passwords
+from fleet.trust import LIMIT, Trust
 from fleet.views import CredentialKind
 
 CHOSEN_LENGTH, CHOSEN_LIMIT = 16, 256
@@ -26,10 +29,14 @@ _READS = 64  # at once; the others wait
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What let a device in: `until` is when that ends, None for never."""
+    """What let a device in: `until` is when that ends, None for never.
+
+    `credential_id` is empty where an authority vouched for it; `source` names the credential, or authority and serial.
+    """
 
     device_id: str
     credential_id: str
+    source: str
     until: datetime | None = None
 
 
@@ -58,7 +65,19 @@ class _Known:
 class Proofs:
     """Checks; `forget` is called when a credential of a device comes or goes."""
 
-    def __init__(self, *, database: Database, clock: Clock, audience: str, cache_limit: int) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        authorities: Authorities,
+        trust: Trust,
+        audience: str,
+        cache_limit: int,
+    ) -> None:
+        self._authorities = authorities
+        self._trust = trust
+        self._trusted_up_to = ""
         self._database = database
         self._clock = clock
         self._audience = audience
@@ -72,8 +91,25 @@ class Proofs:
         self._any_chosen = False
 
     async def load(self) -> None:
-        """Find out whether anybody has a chosen token: where nobody has, there is no hash to spend time on."""
+        """Find out whether anybody has a chosen token: where nobody has, there is no hash to spend time on.
+
+        And let the listeners trust the certificates of single devices.
+        """
         self._any_chosen = self._database.is_shared or await CredentialRow.filter(kind=CredentialKind.CHOSEN).exists()
+
+        await self.load_certificates()
+
+    async def load_certificates(self) -> None:
+        """Those registered since the last time."""
+        rows = CredentialRow.filter(kind=CredentialKind.X509, revoked_at=None, id__gt=self._trusted_up_to)
+        for key, pem in await rows.order_by("id").limit(LIMIT).values_list("id", "secret"):
+            self.trust(pem)
+            self._trusted_up_to = key
+
+    def trust(self, pem: str) -> None:
+        """A device's own certificate was registered; empty where only its fingerprint was."""
+        if pem:
+            self._trust.add(pem)
 
     def close(self) -> None:
         self._hashing.close()
@@ -94,7 +130,7 @@ class Proofs:
         place, until = found
         expires_at = shown[place].expires_at
         until = until if expires_at is None else min(until, expires_at)
-        return Proof(device_id=device_id, credential_id=shown[place].id, until=until)
+        return Proof(device_id=device_id, credential_id=shown[place].id, source=shown[place].id, until=until)
 
     async def remembered(self, device_id: str, token: str) -> Proof | None:
         """By which credential a chosen token has let the device in before."""
@@ -104,8 +140,24 @@ class Proofs:
         now = self._clock.utc()
         for each in await self._shown(device_id):
             if each.id == credential_id and each.lives(now):
-                return Proof(device_id=device_id, credential_id=each.id, until=each.expires_at)
+                return Proof(device_id=device_id, credential_id=each.id, source=each.id, until=each.expires_at)
         return None
+
+    async def certificate(self, device_id: str, der: bytes) -> Proof | None:
+        """By what a client certificate proves to be this device's: registered for it, or issued by an authority."""
+        now = self._clock.utc()
+        certificate = load_der(der)
+        if certificate is None or not is_good(certificate, now):
+            return None
+        fingerprint = fingerprint_of(certificate)
+        for each in await self._shown(device_id):
+            if each.kind is CredentialKind.X509 and each.key_id == fingerprint and each.lives(now):
+                until = min(certificate.not_valid_after_utc, each.expires_at or certificate.not_valid_after_utc)
+                return Proof(device_id=device_id, credential_id=each.id, source=each.id, until=until)
+        vouched = self._authorities.vouch(certificate, device_id, now)
+        if vouched is None:
+            return None
+        return Proof(device_id=device_id, credential_id="", source=vouched[0], until=vouched[1])
 
     async def chosen(self, device_id: str, token: str) -> Proof | None:
         """By which credential a chosen token lets the device in. Takes as long where there is none.
@@ -124,7 +176,7 @@ class Proofs:
                     self._chosen[_digest(device_id, token)] = each.id
                     if len(self._chosen) > self._cache_limit:
                         self._chosen.popitem(last=False)
-                return Proof(device_id=device_id, credential_id=each.id, until=each.expires_at)
+                return Proof(device_id=device_id, credential_id=each.id, source=each.id, until=each.expires_at)
         if not shown:
             await self._hashing.verify(token, None)
         return None

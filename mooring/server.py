@@ -195,7 +195,9 @@ class Server:
                 device_api,
             ]
         link = EmbeddedLink()
-        self._engine = link.engine = make_engine(self._settings, guard=self.fleet.guard, link=link)
+        self._engine = link.engine = make_engine(
+            self._settings, guard=self.fleet.guard, link=link, trust=self.fleet.trust
+        )
         return [link, device_api]
 
     async def _make_first_administrator(self) -> None:

@@ -97,18 +97,20 @@ def add_token(
     public_key: Annotated[
         Path | None, typer.Option(help="A PEM or JWK file: the key that its JWTs are signed with")
     ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="A PEM file: the device's own client certificate")] = None,
     url: UrlOption = DEFAULT_URL,
     token: TokenOption = "",
 ) -> None:
-    """Give a device another credential: a token, printed this once, or the public key of its JWTs."""
+    """Give a device another credential: a token, printed this once, the public key of its JWTs, or a certificate."""
     wanted: dict[str, str] = {"name": name}
     if expires:
         wanted["expires_at"] = expires
+    if public_key is not None and certificate is not None:
+        raise typer.BadParameter("--public-key and --certificate are credentials of two types: add one at a time")
     if public_key is not None:
-        try:
-            wanted |= {"type": "jwt", "public_key": public_key.read_text(encoding="utf-8")}
-        except (OSError, UnicodeDecodeError) as error:
-            raise typer.BadParameter(f"{public_key} cannot be read: {error}") from error
+        wanted |= {"type": "jwt", "public_key": _text_of(public_key)}
+    if certificate is not None:
+        wanted |= {"type": "x509", "certificate": _text_of(certificate)}
     made = call(url, token, lambda api: api.post(f"devices/{device_id}/credentials", wanted))
     print(made["token"] or made["id"])  # noqa: T201
 
@@ -118,3 +120,10 @@ def revoke(device_id: str, credential_id: str, url: UrlOption = DEFAULT_URL, tok
     """Revoke a token; a live connection made with it drops at once."""
     call(url, token, lambda api: api.delete(f"devices/{device_id}/credentials/{credential_id}"))
     typer.echo(f"revoked {credential_id}", err=True)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path} cannot be read: {error}") from error

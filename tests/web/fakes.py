@@ -19,6 +19,7 @@ from broker.engine import SessionInfo
 from broker.native.topic_tree import TopicLevels, TopicLook
 from broker.reason import ReasonCode
 from fleet.actor import SYSTEM, Actor
+from fleet.authorities import CertificateAuthority
 from fleet.claim_keys import ClaimKey, ClaimMode, ExpectedDevice
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed, TooManyAttempts, Unauthorized
 from fleet.machines.campaign import CampaignState
@@ -593,6 +594,42 @@ class ClaimKeys:
         return Page(items=[ExpectedDevice(device_id=one, claimed_at=None) for one in self.lists[id]])
 
 
+class Authorities:
+    def __init__(self) -> None:
+        self.by_id = {"X0": self._made("X0", "factory")}
+
+    @staticmethod
+    def _made(id: str, name: str) -> CertificateAuthority:
+        return CertificateAuthority(
+            id=id,
+            name=name,
+            fingerprint="ab" * 32,
+            certificate="-----BEGIN CERTIFICATE-----",
+            revoked_serials=(),
+            expires_at=NOW,
+            created_by="anna",
+            created_at=NOW,
+        )
+
+    async def list(self) -> list[CertificateAuthority]:
+        return list(self.by_id.values())
+
+    async def create(self, actor: Actor, *, name: str, certificate: str) -> CertificateAuthority:
+        self.by_id["X1"] = self._made("X1", name)
+        return self.by_id["X1"]
+
+    async def get(self, id: str) -> CertificateAuthority:
+        if id not in self.by_id:
+            raise NotFound("certificate authority", id)
+        return self.by_id[id]
+
+    async def update(self, actor: Actor, id: str, **changes: Any) -> CertificateAuthority:
+        return await self.get(id)
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+
+
 class Provisioning:
     def __init__(self) -> None:
         self.status = {"pump-7": ApplicationStatus.PENDING}
@@ -633,6 +670,7 @@ class Provisioning:
 class Fleet:
     def __init__(self, directory: Path, bus: Bus) -> None:
         self.claim_keys = ClaimKeys()
+        self.authorities = Authorities()
         self.provisioning = Provisioning()
         self.devices = Devices()
         self.profiles = Profiles()

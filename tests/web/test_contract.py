@@ -29,6 +29,7 @@ IDS = {
     "replays": "R0",
     "jobs": "J0",
     "keys": "X0",
+    "authorities": "X0",
     "applications": "pump-7",
 }
 BODIES: dict[str, Any] = {
@@ -38,6 +39,8 @@ BODIES: dict[str, Any] = {
     "refresh_tokens": {"refresh_token": "wrong"},
     "create_device": {"id": "pump-8"},
     "create_claim_key": {"name": "pumps", "expires_at": "2030-01-01T00:00:00Z", "uses_limit": 10},
+    "create_authority": {"name": "factory", "certificate": "-----BEGIN CERTIFICATE-----"},
+    "update_authority": {"name": "factory", "revoked_serials": ["4f:1a"]},
     "expect_devices": {"devices": ["pump-8"]},
     "create_profile": {"name": "tank"},
     "test_draft": {"profile": {}, "payload": "{}"},

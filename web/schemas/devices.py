@@ -91,6 +91,7 @@ class DeviceQuery(Paged):
 class CredentialType(StrEnum):
     TOKEN = "token"  # noqa: S105 # a type, no token
     JWT = "jwt"
+    X509 = "x509"
 
 
 class CredentialCreate(In):
@@ -108,6 +109,12 @@ class CredentialCreate(In):
         default=None,
         max_length=16_384,
         description="PEM or JWK: P-256, Ed25519 or RSA of 2048 bits and more; the device signs its JWTs with it.",
+    )
+    certificate: str | None = Field(default=None, max_length=16_384, description="PEM: the device's own certificate.")
+    fingerprint: str | None = Field(
+        default=None,
+        max_length=95,
+        description="Instead: its SHA-256 in hexadecimal. TLS lets it in only where it knows the authority.",
     )
 
 
