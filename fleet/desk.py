@@ -3,6 +3,7 @@
 from fleet.claimants import question_of
 from fleet.credentials import Credentials
 from fleet.database import trouble
+from fleet.directory import Directory
 from fleet.downloads import Downloads
 from fleet.errors import Conflict, Invalid, TooManyAttempts
 from fleet.provisioning import Asked, Provisioning, Refused
@@ -18,7 +19,10 @@ _REFUSED = {"claim_key_invalid": 401, "already_provisioned": 409, "already_asked
 class FleetDesk:
     """Implements gateway.links.http_desk.Desk."""
 
-    def __init__(self, *, credentials: Credentials, downloads: Downloads, provisioning: Provisioning) -> None:
+    def __init__(
+        self, *, directory: Directory, credentials: Credentials, downloads: Downloads, provisioning: Provisioning
+    ) -> None:
+        self._directory = directory
         self._credentials = credentials
         self._downloads = downloads
         self._provisioning = provisioning
@@ -39,6 +43,8 @@ class FleetDesk:
 
     async def artifact(self, device_id: str, artifact_id: str) -> ArtifactFile | None:
         """The file, when an unfinished update job of this device offers it."""
+        if self._directory.is_quarantined(device_id):
+            return None
         return await self._downloads.artifact(device_id, artifact_id)
 
     async def provision(self, body: bytes, address: str, link: str) -> tuple[int, dict[str, object]]:

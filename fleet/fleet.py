@@ -47,7 +47,7 @@ from fleet.timers import Timers
 from fleet.trust import Trust
 from fleet.twins import Twins
 from gateway.bus import Bus
-from gateway.channels import STATUS
+from gateway.channels import PROVISION_ANSWER, STATUS, TWIN_CHANNELS
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,12 @@ class Fleet:
         )
         claimants = Claimants(provisioning=self.provisioning, sender=self._sender)
         self.guard = DeviceGuard(credentials=self._credentials, directory=self._directory, claimants=claimants)
-        self.desk = FleetDesk(credentials=self._credentials, downloads=self.downloads, provisioning=self.provisioning)
+        self.desk = FleetDesk(
+            directory=self._directory,
+            credentials=self._credentials,
+            downloads=self.downloads,
+            provisioning=self.provisioning,
+        )
         self.inbox = Inbox(
             directory=self._directory,
             presence=self.presence,
@@ -239,11 +244,23 @@ class Fleet:
         self.presence.heard(device_id)
         return True
 
+    def is_quarantined(self, device_id: str) -> bool:
+        """Whether a device may touch nothing but its twin, from memory."""
+        return self._directory.is_quarantined(device_id)
+
     def retention_days_of(self, device_id: str) -> int | None:
         """For how many days a device's readings are kept, from memory; None: for as many as the settings say."""
         return self.profiles.retention_days_of(device_id)
 
+    def _holds_back(self, device_id: str, channel: str) -> bool:
+        return (
+            self._directory.is_quarantined(device_id)
+            and channel not in TWIN_CHANNELS
+            and channel not in (STATUS, PROVISION_ANSWER)
+        )
+
     def _join(self) -> None:
+        self._sender.holds_back = self._holds_back
         self.authorities.on_withdrawn = self._credentials.expel_by
         self.presence.on_written = self.outbox.presence_changed
         self.commands.nudge = self.outbox.nudge

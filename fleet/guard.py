@@ -3,7 +3,7 @@
 A device logs in with its id as user name and a token, or a JWT that it signed, as password, or without a password by a
 client certificate. Its client id is the device id, or the device id followed by ":" and anything without topic
 characters. It publishes on the uplink channels below its own topic root and subscribes below that root, and nowhere
-else; a will is a publish. Rules are looked up at each use.
+else; a will is a publish. In quarantine nothing but its twin is left to it. Rules are looked up at each use.
 
 Who has no credential yet logs in as "provision", with a claim key as password and the client id "provision:" and the
 id it wants; it asks on that device's `provision` topic, hears the answer on `provision/answer`, and does nothing else.
@@ -24,6 +24,8 @@ from gateway.channels import (
     PROVISION,
     PROVISION_ANSWER,
     ROOT,
+    TWIN,
+    TWIN_CHANNELS,
     claimed_id,
     is_device_id,
     is_uplink,
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 CLIENT_ID_LIMIT = 256
 _CLIENT_ID = re.compile(r"[^\x00-\x1f\x7f+#/$]{1,256}")
+_TWIN_FILTERS = frozenset((*TWIN_CHANNELS, f"{TWIN}/#", f"{TWIN}/+"))
 _FILTER_LEVELS_LIMIT = 16  # the deepest channel has three levels below the root's two
 
 
@@ -98,7 +101,7 @@ class DeviceGuard:
 
     @property
     def rules_version(self) -> int:
-        """What `publish` answers holds until a device comes, goes, or is disabled."""
+        """What `publish` answers holds until a device comes, goes, is disabled or put into quarantine."""
         return self._directory.version
 
     def publish(self, client_id: str, username: str, topic: str) -> ReasonCode:
@@ -108,6 +111,8 @@ class DeviceGuard:
             asks = own is not None and own[1] == PROVISION and own[0] == claimed_id(client_id)
             return ReasonCode.SUCCESS if asks else ReasonCode.NOT_AUTHORIZED
         if own is None or own[0] != username or not is_uplink(own[1]) or not self._directory.is_active(username):
+            return ReasonCode.NOT_AUTHORIZED
+        if self._directory.is_quarantined(username) and own[1] not in TWIN_CHANNELS:
             return ReasonCode.NOT_AUTHORIZED
         return ReasonCode.SUCCESS
 
@@ -121,6 +126,8 @@ class DeviceGuard:
         if not self._directory.is_active(username) or not is_device_id(username):
             return ReasonCode.NOT_AUTHORIZED
         if not topic_filter.startswith(root) or topic_filter.count("/") >= _FILTER_LEVELS_LIMIT:
+            return ReasonCode.NOT_AUTHORIZED
+        if self._directory.is_quarantined(username) and topic_filter.removeprefix(root) not in _TWIN_FILTERS:
             return ReasonCode.NOT_AUTHORIZED
         return ReasonCode.SUCCESS if _is_filter(topic_filter) else ReasonCode.TOPIC_FILTER_INVALID
 

@@ -53,6 +53,7 @@ def device_view(row: DeviceRow, heard_at: datetime | None = None) -> Device:
         attributes=orjson.loads(row.attributes),
         status=DeviceStatus(row.status),
         disabled=row.disabled,
+        quarantined=row.quarantined,
         since=row.since,
         last_seen=None if last_seen == EPOCH else last_seen,
         address=row.address or None,

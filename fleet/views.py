@@ -71,6 +71,7 @@ class Device:
     attributes: dict[str, Any]
     status: DeviceStatus
     disabled: bool
+    quarantined: bool
     since: datetime | None
     last_seen: datetime | None
     address: str | None
@@ -90,6 +91,7 @@ class Device:
             "tags": list(self.tags),
             "attributes": self.attributes,
             "status": self.status.value,
+            "quarantined": self.quarantined,
             "since": rfc3339_or_none(self.since),
             "last_seen": rfc3339_or_none(self.last_seen),
             "address": self.address,

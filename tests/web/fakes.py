@@ -85,6 +85,7 @@ class Devices:
             attributes=dict(attributes or {}),
             status=DeviceStatus.NEVER_SEEN,
             disabled=False,
+            quarantined=False,
             since=None,
             last_seen=None,
             address=None,

@@ -64,7 +64,7 @@ async def get_device(call: Call, device_id: DeviceId) -> Device:
 
 @devices.patch("/api/v1/devices/{id}", summary="Change a device", role=Role.OPERATOR, raises=(404, 409))
 async def update_device(call: Call, device_id: DeviceId, body: DeviceUpdate) -> Device:
-    """Disabling a device drops its connections at once."""
+    """Disabling a device drops its connections at once; so does quarantine, which lets it come again for its twin."""
     device = await call.fleet.devices.update(
         call.actor,
         device_id,
@@ -73,6 +73,7 @@ async def update_device(call: Call, device_id: DeviceId, body: DeviceUpdate) -> 
         tags=body.tags,
         attributes=body.attributes,
         disabled=body.disabled,
+        quarantined=body.quarantined,
         retention_days=body.retention_days,
     )
     return _device(call, device)

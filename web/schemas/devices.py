@@ -16,6 +16,7 @@ class Device(Out):
     tags: list[str]
     attributes: dict[str, Any]
     status: DeviceStatus
+    quarantined: bool = Field(description="It may connect, and touch nothing but its twin.")
     since: Time | None = Field(description="Since when the status is what it is.")
     last_seen: Time | None
     address: str | None
@@ -62,6 +63,7 @@ class DeviceUpdate(In):
     tags: Tags | None = None
     attributes: dict[str, Any] | None = None
     disabled: bool | None = None
+    quarantined: bool | None = Field(default=None, description="True: nothing but its twin is left to the device.")
     retention_days: int | None = Field(
         default=None, ge=0, le=36_500, description="How long its readings are kept; 0: as its profile says."
     )
