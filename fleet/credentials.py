@@ -21,17 +21,18 @@ from fleet.database import Database
 from fleet.device_keys import TOKEN_LIMIT, claimed_subject
 from fleet.directory import Directory
 from fleet.errors import Conflict, NotFound
+from fleet.guessing import Guessing
 from fleet.ids import new_id
 from fleet.login_ends import Login, LoginEnds
 from fleet.models import CredentialRow, DeviceRow
-from fleet.new_credential import PREFIX, Checked, NewCredential, checked
+from fleet.new_credential import Checked, NewCredential, checked
 from fleet.ports import Sender
 from fleet.presence import Presence
-from fleet.proofs import Proof, Proofs
+from fleet.proofs import PREFIX, Proof, Proofs
 from fleet.records import credential_view
 from fleet.timeline import Timeline
 from fleet.token_lookup import TokenLookup
-from fleet.views import Credential, CredentialKind, TimelineKind
+from fleet.views import Credential, CredentialKind, Level, TimelineKind
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Credentials:
     ) -> None:
         self._proofs = proofs
         self._ends = LoginEnds()
+        self._guessing = Guessing()
         self._database = database
         self._directory = directory
         self._presence = presence
@@ -206,40 +208,58 @@ class Credentials:
             _, device_id, reason = self._kicks.popleft()
             await self._sender.kick(device_id, reason)
 
-    async def authenticate(self, device_id: str, secret: str, *, client_id: str = "") -> bool:
+    async def authenticate(self, device_id: str, secret: str, *, client_id: str = "", address: str = "") -> bool:
         """Whether `secret` is a valid token or JWT of this device, and the device is not disabled.
 
-        `client_id` names the connection that is dropped when what it came in with ends. Raises TooManyAttempts.
+        `client_id` names the connection that is dropped when what it came in with ends. Raises TooManyAttempts for one
+        that is wrong, or that could be guessed, after too many wrong ones.
         """
         known = await self._by_token(secret)
-        proof: Proof | None = None
-        if known is not None:
-            proof = _proof(known)
-        elif not secret.startswith(PREFIX) and len(secret.encode("utf-8", "surrogatepass")) <= TOKEN_LIMIT:
-            proof = await self._prove(device_id, secret)
-        return proof is not None and proof.device_id == device_id and self._enter(proof, client_id)
+        if known is not None and known.device_id == device_id:
+            return self._enter(known.device_id, known.credential_id, known.credential_id, known.expires_at, client_id)
+        proof = await self._prove(device_id, secret)
+        if proof is None:
+            self._guess(device_id, address)
+            proof = await self._proofs.chosen(device_id, secret)
+            if proof is None:
+                return False
+            self._guessing.right(device_id, address)
+        return self._enter(device_id, proof.credential_id, proof.source, proof.until, client_id)
 
-    async def authenticate_token(self, token: str, *, client_id: str = "") -> str | None:
+    async def authenticate_token(self, token: str, *, client_id: str = "", address: str = "") -> str | None:
         """The device whose token or JWT this is, if it is valid and the device is not disabled.
 
-        Not by a token of its owner's choice: nothing in it says whose it is.
+        Not by a token of its owner's choice: nothing in it says whose it is. Raises TooManyAttempts.
         """
         known = await self._by_token(token)
         if known is not None:
-            proof = _proof(known)
-            return proof.device_id if self._enter(proof, client_id) else None
+            id_ = known.credential_id
+            entered = self._enter(known.device_id, id_, id_, known.expires_at, client_id)
+            return known.device_id if entered else None
         device_id = claimed_subject(token)
-        if device_id is None or not self._directory.is_active(device_id):
+        proof = None if device_id is None else await self._prove(device_id, token)
+        if device_id is None or proof is None:
+            self._guess("", address)
             return None
-        by_key = await self._proofs.jwt(device_id, token)
-        return device_id if by_key is not None and self._enter(by_key, client_id) else None
+        entered = self._enter(device_id, proof.credential_id, proof.source, proof.until, client_id)
+        return device_id if entered else None
+
+    def _guess(self, device_id: str, address: str) -> None:
+        """A secret that is wrong as far as it is known. Raises TooManyAttempts."""
+        if self._guessing.begin(device_id, address, self._clock.monotonic()):
+            logger.warning("%s: too many wrong secrets, lately for device %.64r", address, device_id)
+            if self._directory.is_known(device_id):
+                summary = f"too many wrong secrets from {address}"
+                self._timeline.note(device_id, TimelineKind.EVENT, summary, level=Level.WARNING)
 
     async def authenticate_certificate(self, device_id: str, der: bytes, *, client_id: str = "") -> bool:
         """Whether a client certificate proves this device, and the device is not disabled."""
         if not self._directory.is_active(device_id):
             return False
         proof = await self._proofs.certificate(device_id, der)
-        return proof is not None and self._enter(proof, client_id)
+        if proof is None:
+            return False
+        return self._enter(device_id, proof.credential_id, proof.source, proof.until, client_id)
 
     async def expel_by(self, withdrawn: Callable[[str], bool]) -> None:
         """Drop who is connected by a source that does not stand any more; and once more, in case one was coming in."""
@@ -260,23 +280,25 @@ class Credentials:
         return known
 
     async def _prove(self, device_id: str, secret: str) -> Proof | None:
+        """By what nobody could guess, or was right before."""
+        if len(secret) > TOKEN_LIMIT or secret.startswith(PREFIX):
+            return None
         if secret.count(".") == 2:
             return await self._proofs.jwt(device_id, secret) if self._directory.is_active(device_id) else None
-        return await self._proofs.remembered(device_id, secret) or await self._proofs.chosen(device_id, secret)
+        return await self._proofs.remembered(device_id, secret)
 
-    def _enter(self, proof: Proof, client_id: str) -> bool:
-        """Whether its device is not disabled; then it is in, until the proof ends."""
-        if not self._directory.is_active(proof.device_id):
+    def _enter(self, device_id: str, credential_id: str, source: str, until: datetime | None, client_id: str) -> bool:
+        """Whether the device is not disabled; then it is in, until what it came in with ends."""
+        if not self._directory.is_active(device_id):
             return False
         now = self._clock.utc()
-        if proof.credential_id:
-            self._used[proof.credential_id] = now
-            self._last_used[proof.credential_id] = now
-            self._last_used.move_to_end(proof.credential_id)
+        if credential_id:
+            self._used[credential_id] = now
+            self._last_used[credential_id] = now
+            self._last_used.move_to_end(credential_id)
             while len(self._last_used) > self._cache_limit:
                 self._last_used.popitem(last=False)
-        login = None if proof.until is None else Login(proof.until, proof.source)
-        self._ends.enter(proof.device_id, client_id, login)
+        self._ends.enter(device_id, client_id, None if until is None else Login(until, source))
         return True
 
     async def end_logins(self) -> None:
@@ -334,15 +356,6 @@ class Credentials:
         if connected_at is None:
             return True
         return (connected_at - used_at).total_seconds() < _HANDSHAKE_S
-
-
-def _proof(known: _Known) -> Proof:
-    return Proof(
-        device_id=known.device_id,
-        credential_id=known.credential_id,
-        source=known.credential_id,
-        until=known.expires_at,
-    )
 
 
 def _which(row: CredentialRow) -> str:

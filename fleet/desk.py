@@ -31,8 +31,8 @@ class FleetDesk:
         """The id of the device whose token or JWT this is, or None; None too for a device that is disabled."""
         try:
             if device_id is None:
-                return await self._credentials.authenticate_token(secret, client_id=_CLIENT)
-            fits = await self._credentials.authenticate(device_id, secret, client_id=_CLIENT)
+                return await self._credentials.authenticate_token(secret, client_id=_CLIENT, address=address)
+            fits = await self._credentials.authenticate(device_id, secret, client_id=_CLIENT, address=address)
             return device_id if fits else None
         except TooManyAttempts as error:
             raise Problem(429, str(error), retry_after_s=error.retry_after_s) from error

@@ -276,9 +276,12 @@ class Devices:
         """Whether `token` is a valid one of this device, and the device is not disabled."""
         return await self._credentials.authenticate(device_id, token)
 
-    async def authenticate_token(self, token: str) -> str | None:
-        """The device whose token this is, if it is valid and the device is not disabled."""
-        return await self._credentials.authenticate_token(token)
+    async def authenticate_token(self, token: str, *, address: str = "") -> str | None:
+        """The device whose token or JWT this is, if it is valid and the device is not disabled.
+
+        Raises TooManyAttempts when too many from this address were wrong.
+        """
+        return await self._credentials.authenticate_token(token, address=address)
 
     async def _write(
         self,

@@ -79,7 +79,7 @@ class DeviceGuard:
                 secret = request.password.decode("ascii")
             except UnicodeDecodeError:
                 return False
-            return await self._credentials.authenticate(device_id, secret, client_id=client_id)
+            return await self._credentials.authenticate(device_id, secret, client_id=client_id, address=request.address)
         if request.certificate is None:
             return False
         return await self._credentials.authenticate_certificate(device_id, request.certificate, client_id=client_id)

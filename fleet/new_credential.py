@@ -8,10 +8,9 @@ from fleet.certificates import fingerprint_of, is_good, pem_of, read_certificate
 from fleet.device_keys import read_public_key
 from fleet.errors import Invalid
 from fleet.limits import checked_text
-from fleet.proofs import CHOSEN_LENGTH, CHOSEN_LIMIT
+from fleet.proofs import CHOSEN_LENGTH, CHOSEN_LIMIT, PREFIX
 from fleet.views import CredentialKind
 
-PREFIX = "mrd_"  # lets secret scanners know what they have found
 _TAKES = {"token": ("token",), "jwt": ("public_key",), "x509": ("certificate", "fingerprint")}
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 _DIFFERENT = 6  # characters; "aaaaaaaaaaaaaaaa" is long and no secret

@@ -13,11 +13,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from broker.engine import ConnectRequest
 from broker.reason import ReasonCode
-from fleet.errors import Conflict, Invalid, NotFound
+from fleet.errors import Conflict, Invalid, NotFound, TooManyAttempts
+from fleet.guessing import FREE
 from fleet.models import CredentialRow
 from fleet.new_credential import NewCredential
 from fleet.passwords import Passwords
 from fleet.views import Credential
+from gateway.links.http_problem import Problem
 from tests.fleet.conftest import ANNA, Rig, running
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -255,3 +257,52 @@ async def test_odd_secrets_are_wrong_and_nothing_else(lite: Rig) -> None:
     ):
         assert not await lite.fleet.devices.authenticate("pump-7", odd)
         assert await lite.fleet.devices.authenticate_token(odd) is None
+
+
+# Guessing
+
+
+async def test_wrong_secrets_back_off_and_nobody_is_locked_out(lite: Rig) -> None:
+    _, token = await lite.device()
+    await add(lite, token=CHOSEN)
+    guesses = [f"correct-horse-guess-{number}" for number in range(FREE)]
+    for guess in guesses:
+        assert await connect(lite, guess, address="203.0.113.9:4711") is BAD
+    for guess in ("mrd_wrong", "another-wrong-guess", CHOSEN):
+        assert await connect(lite, guess, address="203.0.113.9:4712") is ReasonCode.SERVER_BUSY
+    with pytest.raises(Problem) as refused:
+        await lite.fleet.desk.authenticate("wrong", address="203.0.113.9")
+    assert refused.value.status == 429
+    assert await connect(lite, token, address="203.0.113.9:4713") is OK, "there is nothing to guess in this one"
+    assert await connect(lite, CHOSEN, address="192.0.2.7:4711") is OK, "from elsewhere"
+    assert await connect(lite, CHOSEN, address="203.0.113.9:4714") is OK, "and then it is known to be right"
+    waits = []
+    for _ in range(6):
+        with pytest.raises(TooManyAttempts) as early:
+            await lite.fleet.devices.authenticate_token("wrong", address="203.0.113.9")
+        waits.append(early.value.retry_after_s)
+        await lite.later(waits[-1])
+        assert await lite.fleet.desk.authenticate("wrong", address="203.0.113.9") is None
+    assert waits == [2.0**number for number in range(6)]
+    await lite.later(1_000)
+    assert await connect(lite, "wrong-once-more", address="203.0.113.9:1") is BAD
+    said = [entry.summary for entry in (await lite.fleet.timeline.list("pump-7")).items]
+    assert "too many wrong secrets from 203.0.113.9:4711" in said
+
+
+async def test_unknown_and_wrong_are_told_apart_by_nothing(lite: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await lite.device()
+    await lite.device("pump-8")
+    await add(lite, token=CHOSEN)
+    hashed = []
+    verify = Passwords.verify
+
+    async def counting(passwords: Passwords, password: str, password_hash: str | None) -> tuple[bool, str | None]:
+        hashed.append(password)
+        return await verify(passwords, password, password_hash)
+
+    monkeypatch.setattr(Passwords, "verify", counting)
+    for name in ("pump-7", "pump-8", "nobody"):
+        request = ConnectRequest(client_id=name, username=name, password=b"wrong-" * 4, address="192.0.2.7")
+        assert await lite.fleet.guard.connect(request) is BAD
+    assert len(hashed) == 3, "one check each"
