@@ -20,6 +20,7 @@ from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound
 from fleet.forgetting import Forgetting
 from fleet.limits import ATTRIBUTES_LIMIT_BYTES, checked_object, checked_text
 from fleet.models import DeviceRow, DeviceTagRow, TwinRow
+from fleet.new_credential import NewCredential
 from fleet.page import Page, decode_cursor, encode_cursor, page_limit
 from fleet.presence import Presence
 from fleet.profiles import Profiles
@@ -170,12 +171,14 @@ class Devices:
         tags: Sequence[str] | None = None,
         attributes: Mapping[str, Any] | None = None,
         disabled: bool | None = None,
+        quarantined: bool | None = None,
         retention_days: int | None = None,
     ) -> Device:
         """Change what is not None: `tags` and `attributes` are replaced; an empty `profile` removes it, and without a
         name (an empty `name`) the device goes by its id again. 0 `retention_days` are as many as its profile says.
 
-        Disabling drops the device's connections within a second. Raises NotFound, Invalid.
+        Disabling drops the device's connections within a second; quarantine drops them too, and lets the device come
+        again to touch nothing but its twin. Raises NotFound, Invalid.
         """
         changes: dict[str, Any] = {}
         if name is not None:
@@ -184,6 +187,8 @@ class Devices:
             changes["profile"] = checked_text("profile", profile, empty=True)
         if attributes is not None:
             changes["attributes"] = checked_object("attributes", attributes, limit_bytes=ATTRIBUTES_LIMIT_BYTES)
+        if quarantined is not None:
+            changes["quarantined"] = quarantined
         if retention_days is not None:
             if not 0 <= retention_days <= RETENTION_LIMIT_DAYS:
                 raise Invalid("retention_days", f"must be 0 to {RETENTION_LIMIT_DAYS}")
@@ -196,9 +201,11 @@ class Devices:
         changed = [key for key in after if after[key] != before[key]]
         if "profile" in changed or "retention_days" in changed:
             self._profiles.put_device(id, row.profile, row.retention_days)
-        if "disabled" in changed:
-            self._directory.put(id, disabled=row.disabled)
-            if row.disabled:
+        if "disabled" in changed or "quarantined" in changed:
+            self._directory.put(id, disabled=row.disabled, quarantined=row.quarantined)
+            if "quarantined" in changed and not row.disabled:
+                await self._credentials.expel(id, "quarantined" if row.quarantined else "released from quarantine")
+            elif row.disabled:
                 self._credentials.forget_device(id)
                 await self._credentials.expel(id, "device disabled")
             else:
@@ -207,6 +214,9 @@ class Devices:
             summary = f"{actor.id} changed {', '.join(changed)}"
             if "disabled" in changed:
                 summary = f"{actor.id} {'disabled' if row.disabled else 'enabled'} the device"
+            elif "quarantined" in changed:
+                doing = "put the device into" if row.quarantined else "released the device from"
+                summary = f"{actor.id} {doing} quarantine"
             self._timeline.note(id, TimelineKind.CHANGE, summary, data={key: after[key] for key in changed})
         return device_view(row, self._presence.heard_at(id))
 
@@ -246,9 +256,17 @@ class Devices:
         """All of them, newest first, revoked ones too. Raises NotFound."""
         return await self._credentials.list(id)
 
-    async def add_credential(self, actor: Actor, id: str) -> tuple[Credential, str]:  # noqa: A002
-        """A further token. Raises NotFound, and Conflict when two are valid already."""
-        return await self._credentials.add(actor, id)
+    async def add_credential(
+        self,
+        actor: Actor,
+        id: str,  # noqa: A002
+        wanted: NewCredential | None = None,
+    ) -> tuple[Credential, str | None]:
+        """A further credential, a random token if nothing else is wanted, and the token that was made.
+
+        Raises NotFound, Invalid, and Conflict when two of its type are valid already.
+        """
+        return await self._credentials.add(actor, id, wanted)
 
     async def revoke_credential(self, actor: Actor, id: str, credential_id: str) -> None:  # noqa: A002
         """No login with it any more; connections made with it drop within a second. Raises NotFound."""
@@ -258,9 +276,12 @@ class Devices:
         """Whether `token` is a valid one of this device, and the device is not disabled."""
         return await self._credentials.authenticate(device_id, token)
 
-    async def authenticate_token(self, token: str) -> str | None:
-        """The device whose token this is, if it is valid and the device is not disabled."""
-        return await self._credentials.authenticate_token(token)
+    async def authenticate_token(self, token: str, *, address: str = "") -> str | None:
+        """The device whose token or JWT this is, if it is valid and the device is not disabled.
+
+        Raises TooManyAttempts when too many from this address were wrong.
+        """
+        return await self._credentials.authenticate_token(token, address=address)
 
     async def _write(
         self,
@@ -311,6 +332,7 @@ def _audited(row: DeviceRow) -> dict[str, Any]:
         "tags": orjson.loads(row.tags),
         "attributes": orjson.loads(row.attributes),
         "disabled": row.disabled,
+        "quarantined": row.quarantined,
         "retention_days": row.retention_days,
     }
 

@@ -14,6 +14,7 @@ import logging
 from fleet.access_tokens import AccessTokens, load_secret
 from fleet.artifacts import Artifacts
 from fleet.audit import Audit
+from fleet.authorities import Authorities
 from fleet.campaigns import Campaigns
 from fleet.claim_keys import ClaimKeys
 from fleet.claimants import Claimants
@@ -39,6 +40,7 @@ from fleet.people import People
 from fleet.ports import GatewayPort, Sender
 from fleet.presence import Presence
 from fleet.profiles import Profiles
+from fleet.proofs import Proofs
 from fleet.provisioning import Provisioning
 from fleet.refused import RefusedMessages
 from fleet.schedule_runs import ScheduleRuns
@@ -47,9 +49,10 @@ from fleet.staleness import Staleness
 from fleet.timeline import Timeline
 from fleet.timers import Timers
 from fleet.twin_templates import TwinTemplates
+from fleet.trust import Trust
 from fleet.twins import Twins
 from gateway.bus import Bus
-from gateway.channels import STATUS
+from gateway.channels import PROVISION_ANSWER, STATUS, TWIN_CHANNELS
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +81,16 @@ class Fleet:
         self.presence = Presence(
             database=self.database, directory=self._directory, timeline=self.timeline, bus=bus, clock=clock
         )
+        self.trust = Trust()
+        self.authorities = Authorities(database=self.database, audit=self.audit, clock=clock, trust=self.trust)
+        self._proofs = Proofs(
+            database=self.database,
+            clock=clock,
+            authorities=self.authorities,
+            trust=self.trust,
+            audience=options.device_jwt_audience,
+            cache_limit=options.credential_cache,
+        )
         self._credentials = Credentials(
             database=self.database,
             directory=self._directory,
@@ -87,6 +100,7 @@ class Fleet:
             timeline=self.timeline,
             clock=clock,
             cache_limit=options.credential_cache,
+            proofs=self._proofs,
         )
         self.profiles = Profiles(database=self.database, audit=self.audit, clock=clock)
         self._staleness = Staleness(
@@ -180,7 +194,12 @@ class Fleet:
         )
         claimants = Claimants(provisioning=self.provisioning, sender=self._sender)
         self.guard = DeviceGuard(credentials=self._credentials, directory=self._directory, claimants=claimants)
-        self.desk = FleetDesk(credentials=self._credentials, downloads=self.downloads, provisioning=self.provisioning)
+        self.desk = FleetDesk(
+            directory=self._directory,
+            credentials=self._credentials,
+            downloads=self.downloads,
+            provisioning=self.provisioning,
+        )
         self.inbox = Inbox(
             directory=self._directory,
             presence=self.presence,
@@ -210,6 +229,7 @@ class Fleet:
         self.timeline.refused = RefusedMessages(gateway.dead_letters)
         await self._directory.load()
         await self.profiles.load()
+        await self.authorities.load()
         await self._credentials.load()
         await self.artifacts.start()
         self.timeline.start()
@@ -232,6 +252,7 @@ class Fleet:
             except Exception as error:
                 log_failure(logger, error, "stopping: %s failed", end.__qualname__)
         self._passwords.close()
+        self._proofs.close()
         self._data_dir.release()
 
     def is_active(self, device_id: str) -> bool:
@@ -241,11 +262,24 @@ class Fleet:
         self.presence.heard(device_id)
         return True
 
+    def is_quarantined(self, device_id: str) -> bool:
+        """Whether a device may touch nothing but its twin, from memory."""
+        return self._directory.is_quarantined(device_id)
+
     def retention_days_of(self, device_id: str) -> int | None:
         """For how many days a device's readings are kept, from memory; None: for as many as the settings say."""
         return self.profiles.retention_days_of(device_id)
 
+    def _holds_back(self, device_id: str, channel: str) -> bool:
+        return (
+            self._directory.is_quarantined(device_id)
+            and channel not in TWIN_CHANNELS
+            and channel not in (STATUS, PROVISION_ANSWER)
+        )
+
     def _join(self) -> None:
+        self._sender.holds_back = self._holds_back
+        self.authorities.on_withdrawn = self._credentials.expel_by
         self.presence.on_written = self.outbox.presence_changed
         self.presence.on_heard = self._staleness.heard_again
         self.commands.nudge = self.outbox.nudge
@@ -264,6 +298,7 @@ class Fleet:
         timers = self.timers
         timers.add("follow leaps of the clock", 0.2, Leaps(database=self.database, clock=self._clock).follow)
         timers.add("drop connections again", 0.2, self._credentials.expel_again)
+        timers.add("drop connections whose credential has expired", 1.0, self._credentials.end_logins)
         timers.add("show campaigns", 0.5, self.campaigns.show_changed)
         timers.add("expire commands", 1.0, self.commands.expire)
         timers.add("send commands again", 1.0, self.commands.resend)
@@ -283,6 +318,8 @@ class Fleet:
         if self.database.is_shared:
             timers.add("read the devices of other nodes", 15.0, self._directory.load)
             timers.add("read the profiles of other nodes", 15.0, self.profiles.load)
+            timers.add("read the authorities of other nodes", 15.0, self.authorities.load)
+            timers.add("read the certificates of other nodes", 15.0, self._proofs.load_certificates)
 
     async def _forget_presence(self, device_id: str) -> None:
         self.presence.forget(device_id)

@@ -30,6 +30,7 @@ class DeviceRow(Model):
     status = fields.CharField(STATE)
     presence = fields.CharField(STATE)
     disabled = fields.BooleanField(default=False)
+    quarantined = fields.BooleanField(default=False, db_default=False)
     since = fields.DatetimeField(null=True)
     last_seen_at = fields.DatetimeField(default=EPOCH)
     address = fields.CharField(ADDRESS, default="")
@@ -66,7 +67,8 @@ class DeviceTagRow(Model):
         unique_together = (("tag", "device"),)
 
 
-# `digest` is the SHA-256 of a 256-bit random token: nothing to guess, so nothing to slow down.
+# `digest` is the SHA-256 of a 256-bit random token: nothing to guess, so nothing to slow down. Of the other kinds it is
+# random, and `secret` holds what they are checked with: an argon2id hash, a public key, a certificate (PEM).
 class CredentialRow(Model):
     id = fields.CharField(ID, primary_key=True)
     device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
@@ -75,12 +77,35 @@ class CredentialRow(Model):
     device_id: str
     digest = fields.CharField(64, unique=True)
     hint = fields.CharField(8)
+    kind = fields.CharField(STATE, default="token", db_default="token")
+    name = fields.CharField(NAME, default="", db_default="")
+    secret = fields.TextField(default="", db_default="")
+    # The `kid` of a JWK; the SHA-256 of a certificate, in hex.
+    key_id = fields.CharField(NAME, default="", db_default="")
     created_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField(null=True)
     last_used_at = fields.DatetimeField(null=True)
     revoked_at = fields.DatetimeField(null=True)
 
     class Meta:
         table = "credential"
+        indexes = (Index(fields=("device_id",)),)
+
+
+# Who may issue certificates to devices. `revoked_serials` is a JSON list of hexadecimal numbers.
+class CertificateAuthorityRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    name = fields.CharField(NAME)
+    fingerprint = fields.CharField(64, unique=True)
+    certificate = fields.TextField()
+    revoked_serials = fields.TextField(default="[]")
+    expires_at = fields.DatetimeField()
+    created_by = fields.CharField(NAME)
+    created_at = fields.DatetimeField()
+    version = fields.IntField(default=1)
+
+    class Meta:
+        table = "certificate_authority"
 
 
 # `differs` says whether the delta is not empty, so that a reconnect storm reads only the twins that matter. No foreign

@@ -27,5 +27,7 @@ class FleetOptions:
     audit_limit: int = 200_000
     credential_cache: int = 50_000
     """Devices whose token is remembered as valid, so that a reconnect storm does not ask the database."""
+    device_jwt_audience: str = ""
+    """What a device's JWT must name as its audience (`aud`); empty: it must name none."""
     ask_about_unknown: bool = False
     """Devices without a claim key may apply, and wait until an operator accepts or rejects them."""

@@ -28,6 +28,7 @@ from fleet.views import (
     Campaign,
     Command,
     Credential,
+    CredentialKind,
     Device,
     DeviceStatus,
     Job,
@@ -53,6 +54,7 @@ def device_view(row: DeviceRow, heard_at: datetime | None = None) -> Device:
         attributes=orjson.loads(row.attributes),
         status=DeviceStatus(row.status),
         disabled=row.disabled,
+        quarantined=row.quarantined,
         since=row.since,
         last_seen=None if last_seen == EPOCH else last_seen,
         address=row.address or None,
@@ -69,9 +71,11 @@ def device_view(row: DeviceRow, heard_at: datetime | None = None) -> Device:
 def credential_view(row: CredentialRow) -> Credential:
     return Credential(
         id=row.id,
-        type="token",
+        type=CredentialKind.TOKEN if row.kind == CredentialKind.CHOSEN else row.kind,
+        name=row.name,
         hint=row.hint,
         created_at=row.created_at,
+        expires_at=row.expires_at,
         last_used_at=row.last_used_at,
         revoked_at=row.revoked_at,
     )

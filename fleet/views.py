@@ -25,6 +25,15 @@ class DeviceStatus(StrEnum):
     DISABLED = "disabled"
 
 
+class CredentialKind(StrEnum):
+    """`chosen` is a token that its owner thought of; the API calls both kinds of token "token"."""
+
+    TOKEN = "token"  # noqa: S105 # a kind, no token
+    CHOSEN = "chosen"
+    JWT = "jwt"
+    X509 = "x509"
+
+
 class Role(StrEnum):
     """Each may do all that the one before it may."""
 
@@ -65,6 +74,7 @@ class Device:
     attributes: dict[str, Any]
     status: DeviceStatus
     disabled: bool
+    quarantined: bool
     since: datetime | None
     last_seen: datetime | None
     address: str | None
@@ -84,6 +94,7 @@ class Device:
             "tags": list(self.tags),
             "attributes": self.attributes,
             "status": self.status.value,
+            "quarantined": self.quarantined,
             "since": rfc3339_or_none(self.since),
             "last_seen": rfc3339_or_none(self.last_seen),
             "address": self.address,
@@ -98,12 +109,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """A device token's record; the token itself is known to its device alone."""
+    """A credential's record, without its secret. `hint` is the end of a token, or of a key's SHA-256."""
 
     id: str
     type: str
+    name: str
     hint: str
     created_at: datetime
+    expires_at: datetime | None
     last_used_at: datetime | None
     revoked_at: datetime | None
 
@@ -111,8 +124,10 @@ class Credential:
         return {
             "id": self.id,
             "type": self.type,
+            "name": self.name,
             "hint": self.hint,
             "created_at": rfc3339(self.created_at),
+            "expires_at": rfc3339_or_none(self.expires_at),
             "last_used_at": rfc3339_or_none(self.last_used_at),
             "revoked_at": rfc3339_or_none(self.revoked_at),
         }

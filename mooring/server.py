@@ -180,6 +180,7 @@ class Server:
             data_dir=self._settings.data_dir,
             database_url=self._settings.database_url,
             device_http_url=self.device_http_url,
+            device_jwt_audience=self._settings.device_jwt.audience,
             ask_about_unknown=self._settings.provisioning.unknown_devices == "ask",
         )
 
@@ -197,7 +198,9 @@ class Server:
                 device_api,
             ]
         link = EmbeddedLink()
-        self._engine = link.engine = make_engine(self._settings, guard=self.fleet.guard, link=link)
+        self._engine = link.engine = make_engine(
+            self._settings, guard=self.fleet.guard, link=link, trust=self.fleet.trust
+        )
         return [link, device_api]
 
     async def _make_first_administrator(self) -> None:

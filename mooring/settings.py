@@ -127,6 +127,12 @@ class ProvisioningSettings(Section):
     )
 
 
+class DeviceJwtSettings(Section):
+    """The JWTs that devices sign with registered keys."""
+
+    audience: str = Field("", max_length=256, description="What they must name as `aud`; empty: they must name none")
+
+
 class AdminSettings(Section):
     """The first administrator, for set-ups without a person."""
 
@@ -153,6 +159,7 @@ class Settings(Section):
     journal: JournalSettings = JournalSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     provisioning: ProvisioningSettings = ProvisioningSettings()
+    device_jwt: DeviceJwtSettings = DeviceJwtSettings()
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
 

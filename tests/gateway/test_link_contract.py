@@ -246,8 +246,8 @@ class ExternalRig(MqttRig):
 class OneDesk:
     """A desk where the token is "token-" and the device id."""
 
-    async def authenticate(self, token: str) -> str | None:
-        return token.removeprefix("token-") if token.startswith("token-") else None
+    async def authenticate(self, secret: str, *, device_id: str | None = None, address: str = "") -> str | None:
+        return secret.removeprefix("token-") if secret.startswith("token-") else None
 
     async def artifact(self, device_id: str, artifact_id: str) -> ArtifactFile | None:
         return None

@@ -19,11 +19,13 @@ from broker.engine import SessionInfo
 from broker.native.topic_tree import TopicLevels, TopicLook
 from broker.reason import ReasonCode
 from fleet.actor import SYSTEM, Actor
+from fleet.authorities import CertificateAuthority
 from fleet.claim_keys import ClaimKey, ClaimMode, ExpectedDevice
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed, TooManyAttempts, Unauthorized
 from fleet.machines.campaign import CampaignState
 from fleet.machines.command import CommandState
 from fleet.machines.job import JobState
+from fleet.new_credential import NewCredential
 from fleet.page import Page
 from fleet.profiles import StoredProfile
 from fleet.provisioning import Application, ApplicationStatus
@@ -87,6 +89,7 @@ class Devices:
             attributes=dict(attributes or {}),
             status=DeviceStatus.NEVER_SEEN,
             disabled=False,
+            quarantined=False,
             since=None,
             last_seen=None,
             address=None,
@@ -149,12 +152,21 @@ class Devices:
         await self.get(id)
         return self.tokens[id]
 
-    async def add_credential(self, actor: Actor, id: str) -> tuple[Credential, str]:
+    async def add_credential(
+        self, actor: Actor, id: str, wanted: NewCredential | None = None
+    ) -> tuple[Credential, str | None]:
         await self.get(id)
         if len(self.tokens[id]) >= 2:
             raise Conflict("two credentials are valid already")
         credential = Credential(
-            id=f"C{len(self.tokens[id])}", type="token", hint="abcd", created_at=NOW, last_used_at=None, revoked_at=None
+            id=f"C{len(self.tokens[id])}",
+            type="token" if wanted is None else wanted.type,
+            name="",
+            hint="abcd",
+            created_at=NOW,
+            expires_at=None,
+            last_used_at=None,
+            revoked_at=None,
         )
         self.tokens[id].append(credential)
         return credential, "secret"
@@ -676,6 +688,42 @@ class ClaimKeys:
         return Page(items=[ExpectedDevice(device_id=one, claimed_at=None) for one in self.lists[id]])
 
 
+class Authorities:
+    def __init__(self) -> None:
+        self.by_id = {"X0": self._made("X0", "factory")}
+
+    @staticmethod
+    def _made(id: str, name: str) -> CertificateAuthority:
+        return CertificateAuthority(
+            id=id,
+            name=name,
+            fingerprint="ab" * 32,
+            certificate="-----BEGIN CERTIFICATE-----",
+            revoked_serials=(),
+            expires_at=NOW,
+            created_by="anna",
+            created_at=NOW,
+        )
+
+    async def list(self) -> list[CertificateAuthority]:
+        return list(self.by_id.values())
+
+    async def create(self, actor: Actor, *, name: str, certificate: str) -> CertificateAuthority:
+        self.by_id["X1"] = self._made("X1", name)
+        return self.by_id["X1"]
+
+    async def get(self, id: str) -> CertificateAuthority:
+        if id not in self.by_id:
+            raise NotFound("certificate authority", id)
+        return self.by_id[id]
+
+    async def update(self, actor: Actor, id: str, **changes: Any) -> CertificateAuthority:
+        return await self.get(id)
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+
+
 class Provisioning:
     def __init__(self) -> None:
         self.status = {"pump-7": ApplicationStatus.PENDING}
@@ -718,6 +766,7 @@ class Fleet:
         self.claim_keys = ClaimKeys()
         self.schedules = Schedules()
         self.twin_templates = TwinTemplates()
+        self.authorities = Authorities()
         self.provisioning = Provisioning()
         self.devices = Devices()
         self.profiles = Profiles()

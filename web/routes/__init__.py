@@ -2,6 +2,7 @@
 
 from web.api.layer import Routes
 from web.routes.accounts import signing_in, users
+from web.routes.authorities import authorities
 from web.routes.broker import broker
 from web.routes.commands import commands
 from web.routes.dead_letters import dead_letters
@@ -20,6 +21,7 @@ SUBJECTS: tuple[Routes, ...] = (
     signing_in,
     devices,
     credentials,
+    authorities,
     provisioning,
     profiles,
     telemetry,

@@ -1,5 +1,6 @@
 """Devices, their credentials, twins and timeline."""
 
+from fleet.new_credential import NewCredential
 from fleet.views import Device as DeviceView
 from fleet.views import Role, TimelineKind
 from web.api.layer import Routes
@@ -9,6 +10,7 @@ from web.etags import ETAG, IF_MATCH, if_version, put_etag
 from web.schemas.base import DeviceId, Id, Paged
 from web.schemas.devices import (
     Credential,
+    CredentialCreate,
     CredentialCreated,
     CredentialPage,
     Device,
@@ -28,7 +30,7 @@ from web.schemas.devices import (
 )
 
 devices = Routes("Devices", "What the fleet consists of.")
-credentials = Routes("Credentials", "Device tokens. Two may be valid at once, so that one can replace the other.")
+credentials = Routes("Credentials", "Tokens, and keys that JWTs are checked with. Two of a type may be valid at once.")
 twins = Routes("Twins", "What a device should be like (desired), what it says it is like (reported).")
 timeline = Routes("Timeline", "What happened to a device.")
 
@@ -64,7 +66,7 @@ async def get_device(call: Call, device_id: DeviceId) -> Device:
 
 @devices.patch("/api/v1/devices/{id}", summary="Change a device", role=Role.OPERATOR, raises=(404, 409))
 async def update_device(call: Call, device_id: DeviceId, body: DeviceUpdate) -> Device:
-    """Disabling a device drops its connections at once."""
+    """Disabling a device drops its connections at once; so does quarantine, which lets it come again for its twin."""
     device = await call.fleet.devices.update(
         call.actor,
         device_id,
@@ -73,6 +75,7 @@ async def update_device(call: Call, device_id: DeviceId, body: DeviceUpdate) -> 
         tags=body.tags,
         attributes=body.attributes,
         disabled=body.disabled,
+        quarantined=body.quarantined,
         retention_days=body.retention_days,
     )
     return _device(call, device)
@@ -92,21 +95,22 @@ async def list_credentials(call: Call, device_id: DeviceId) -> CredentialPage:
 
 @credentials.post(
     "/api/v1/devices/{id}/credentials",
-    summary="Give a device another token",
+    summary="Give a device another credential",
     role=Role.OPERATOR,
     status=201,
-    raises=(404,),
+    raises=(404, 409),
     idempotent=True,
 )
-async def create_credential(call: Call, device_id: DeviceId) -> CredentialCreated:
-    """409 when two are valid already. The token is not shown again."""
-    credential, token = await call.fleet.devices.add_credential(call.actor, device_id)
+async def create_credential(call: Call, device_id: DeviceId, body: CredentialCreate) -> CredentialCreated:
+    """409 when two of its type are valid already. A token that was made is not shown again."""
+    wanted = NewCredential(**body.model_dump())
+    credential, token = await call.fleet.devices.add_credential(call.actor, device_id, wanted)
     return CredentialCreated.model_validate({**credential.json(), "token": token})
 
 
 @credentials.delete(
     "/api/v1/devices/{id}/credentials/{credential}",
-    summary="Revoke a token",
+    summary="Revoke a credential",
     role=Role.OPERATOR,
     raises=(404,),
 )

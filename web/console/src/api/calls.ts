@@ -124,7 +124,9 @@ export const listTimeline = (id: string, query: Paging & { kinds?: string }) =>
 export const listCredentials = (id: string) =>
   body(client.GET("/api/v1/devices/{id}/credentials", { params: { path: { id } } }));
 export const addCredential = (id: string) =>
-  body(client.POST("/api/v1/devices/{id}/credentials", { params: { path: { id } } }));
+  body(
+    client.POST("/api/v1/devices/{id}/credentials", { params: { path: { id } }, body: { type: "token", name: "" } }),
+  );
 export const revokeCredential = (id: string, credential: string) =>
   done(client.DELETE("/api/v1/devices/{id}/credentials/{credential}", { params: { path: { id, credential } } }));
 
