@@ -48,8 +48,8 @@ from fleet.schedules import Schedules
 from fleet.staleness import Staleness
 from fleet.timeline import Timeline
 from fleet.timers import Timers
-from fleet.twin_templates import TwinTemplates
 from fleet.trust import Trust
+from fleet.twin_templates import TwinTemplates
 from fleet.twins import Twins
 from gateway.bus import Bus
 from gateway.channels import PROVISION_ANSWER, STATUS, TWIN_CHANNELS

@@ -4,7 +4,7 @@ from tortoise.migrations import operations as ops
 
 
 class Migration(migrations.Migration):
-    dependencies = [("fleet", "0003_provisioning")]
+    dependencies = [("fleet", "0005_orders")]
 
     operations = [
         ops.CreateModel(
