@@ -105,6 +105,8 @@ class Devices:
         tag: str = "",
         status: str = "",
         firmware: str = "",
+        query: str = "",
+        group: str = "",
         sort: str = "id",
         cursor: str | None = None,
         limit: int = 50,

@@ -31,13 +31,15 @@ twins = Routes("Twins", "What a device should be like (desired), what it says it
 timeline = Routes("Timeline", "What happened to a device.")
 
 
-@devices.get("/api/v1/devices", summary="Find devices", role=Role.VIEWER)
+@devices.get("/api/v1/devices", summary="Find devices", role=Role.VIEWER, raises=(404,))
 async def list_devices(call: Call, query: DeviceQuery) -> DevicePage:
     page = await call.fleet.devices.list(
         q=query.q,
         tag=query.tag,
         status="" if query.status is None else query.status.value,
         firmware=query.firmware,
+        query=query.query,
+        group=query.group,
         sort=query.sort.value,
         cursor=query.cursor,
         limit=query.limit,
