@@ -27,6 +27,7 @@ from fleet.devices import Devices
 from fleet.directory import Directory
 from fleet.downloads import Downloads
 from fleet.forgetting import Forgetting
+from fleet.groups import Groups
 from fleet.guard import DeviceGuard
 from fleet.inbox import Inbox
 from fleet.jobs import Jobs
@@ -96,6 +97,7 @@ class Fleet:
             profiles=self.profiles,
             clock=clock,
         )
+        self.groups = Groups(database=self.database, audit=self.audit, clock=clock)
         self.twins = Twins(
             database=self.database,
             presence=self.presence,

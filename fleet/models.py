@@ -423,6 +423,7 @@ class GroupMemberRow(Model):
     device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
         "fleet.DeviceRow", related_name="group_rows", on_delete=fields.CASCADE
     )
+    device_id: str
 
     class Meta:
         table = "group_member"

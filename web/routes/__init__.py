@@ -7,6 +7,7 @@ from web.routes.commands import commands
 from web.routes.dead_letters import dead_letters
 from web.routes.devices import credentials, devices, timeline, twins
 from web.routes.firmware import artifacts, campaigns
+from web.routes.groups import groups
 from web.routes.profiles import profiles
 from web.routes.provisioning import provisioning
 from web.routes.store import store
@@ -16,6 +17,7 @@ from web.routes.telemetry import telemetry
 SUBJECTS: tuple[Routes, ...] = (
     signing_in,
     devices,
+    groups,
     credentials,
     provisioning,
     profiles,
