@@ -15,7 +15,7 @@ from fleet.credentials import Credentials
 from fleet.database import Database
 from fleet.device_attributes import put_attributes
 from fleet.directory import Directory
-from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound
+from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed
 from fleet.forgetting import Forgetting
 from fleet.limits import ATTRIBUTES_LIMIT_BYTES, checked_object, checked_text
 from fleet.models import DeviceRow, DeviceTagRow, TwinRow
@@ -162,11 +162,13 @@ class Devices:
         attributes: Mapping[str, Any] | None = None,
         disabled: bool | None = None,
         retention_days: int | None = None,
+        if_version: int | None = None,
     ) -> Device:
         """Change what is not None: `tags` and `attributes` are replaced; an empty `profile` removes it, and without a
         name (an empty `name`) the device goes by its id again. 0 `retention_days` are as many as its profile says.
 
-        Disabling drops the device's connections within a second. Raises NotFound, Invalid.
+        Disabling drops the device's connections within a second. Raises NotFound, Invalid, and PreconditionFailed when
+        it is not of `if_version`.
         """
         changes: dict[str, Any] = {}
         if name is not None:
@@ -182,7 +184,7 @@ class Devices:
         checked_tags = None if tags is None else _checked_tags(tags)
         if checked_tags is not None:
             changes["tags"] = orjson.dumps(checked_tags).decode()
-        before, row = await self._write(actor, id, changes, checked_tags, disabled)
+        before, row = await self._write(actor, id, changes, checked_tags, disabled, if_version)
         after = _audited(row)
         changed = [key for key in after if after[key] != before[key]]
         if "profile" in changed or "retention_days" in changed:
@@ -260,6 +262,7 @@ class Devices:
         changes: dict[str, Any],
         tags: builtins.list[str] | None,
         disabled: bool | None,
+        if_version: int | None,
     ) -> tuple[dict[str, Any], DeviceRow]:
         """Compare-and-swap until it holds; returns what was audited as before, and the new row."""
         for _ in range(_TRIES):
@@ -267,6 +270,8 @@ class Devices:
                 row = await DeviceRow.get_or_none(id=id)
                 if row is None:
                     raise NotFound("device", id)
+                if if_version is not None and if_version != row.version:
+                    raise PreconditionFailed(row.version)
                 before = _audited(row)
                 wanted = dict(changes)
                 if disabled is not None:

@@ -14,6 +14,8 @@ import logging
 from fleet.access_tokens import AccessTokens, load_secret
 from fleet.artifacts import Artifacts
 from fleet.audit import Audit
+from fleet.bulk import BulkJobs
+from fleet.bulk_actions import Actions
 from fleet.campaigns import Campaigns
 from fleet.claim_keys import ClaimKeys
 from fleet.claimants import Claimants
@@ -117,6 +119,12 @@ class Fleet:
             clock=clock,
             pending_limit=options.commands_pending_limit,
         )
+        self.bulk = BulkJobs(
+            database=self.database,
+            actions=Actions(devices=self.devices, commands=self.commands, twins=self.twins),
+            audit=self.audit,
+            clock=clock,
+        )
         self.artifacts = Artifacts(
             directory=data_dir / "artifacts",
             database=self.database,
@@ -201,10 +209,12 @@ class Fleet:
         await self.presence.start()
         self.outbox.start()
         self.timers.start()
+        self.bulk.start()
 
     async def stop(self) -> None:
         """Write what is known and close; call it after the gateway has stopped. A database that is away loses it."""
         for end in (
+            self.bulk.stop,
             self.timers.stop,
             self.outbox.stop,
             self.presence.stop,

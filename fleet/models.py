@@ -458,6 +458,7 @@ class BulkTargetRow(Model):
     job: fields.ForeignKeyRelation[BulkJobRow] = fields.ForeignKeyField(
         "fleet.BulkJobRow", related_name="target_rows", on_delete=fields.CASCADE
     )
+    job_id: str
     device_id = fields.CharField(DEVICE_ID)
     status = fields.CharField(STATE)
     error = fields.TextField(default="")

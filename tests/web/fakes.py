@@ -19,6 +19,8 @@ from broker.engine import SessionInfo
 from broker.native.topic_tree import TopicLevels, TopicLook
 from broker.reason import ReasonCode
 from fleet.actor import SYSTEM, Actor
+from fleet.bulk import BulkJob, BulkResult, BulkStatus, Selection, TargetStatus
+from fleet.bulk_actions import ActionType, BulkAction
 from fleet.claim_keys import ClaimKey, ClaimMode, ExpectedDevice
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed, TooManyAttempts, Unauthorized
 from fleet.groups import Group
@@ -623,6 +625,42 @@ class Groups:
         await self.get(id)
 
 
+class Bulk:
+    """One job, "J0"."""
+
+    def _job(self, id: str) -> BulkJob:
+        if id != "J0":
+            raise NotFound("bulk job", id)
+        return BulkJob(
+            id=id,
+            status=BulkStatus.RUNNING,
+            action=BulkAction(type=ActionType.DISABLE),
+            selection={"ids": 1},
+            total=1,
+            counts={TargetStatus.PENDING: 1},
+            created_by="anna",
+            created_at=NOW,
+            started_at=None,
+            finished_at=None,
+        )
+
+    async def create(self, actor: Actor, selection: Selection, action: BulkAction) -> BulkJob:
+        return self._job("J0")
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[BulkJob]:
+        return Page(items=[self._job("J0")], total=1)
+
+    async def get(self, id: str) -> BulkJob:
+        return self._job(id)
+
+    async def results(self, id: str, **page: Any) -> Page[BulkResult]:
+        self._job(id)
+        return Page(items=[BulkResult(device_id="pump-7", status=TargetStatus.PENDING, error=None)], total=1)
+
+    async def cancel(self, actor: Actor, id: str) -> BulkJob:
+        return self._job(id)
+
+
 class Provisioning:
     def __init__(self) -> None:
         self.status = {"pump-7": ApplicationStatus.PENDING}
@@ -666,6 +704,7 @@ class Fleet:
         self.provisioning = Provisioning()
         self.devices = Devices()
         self.groups = Groups()
+        self.bulk = Bulk()
         self.profiles = Profiles()
         self.people = People()
         self.twins = Twins(self.devices)

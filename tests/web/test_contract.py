@@ -38,6 +38,7 @@ BODIES: dict[str, Any] = {
     "exchange_code": {"code": "wrong"},
     "refresh_tokens": {"refresh_token": "wrong"},
     "create_device": {"id": "pump-8"},
+    "act_on_devices": {"ids": ["pump-7"], "action": {"type": "disable"}},
     "create_group": {"name": "north"},
     "add_group_devices": {"devices": ["pump-7"]},
     "create_claim_key": {"name": "pumps", "expires_at": "2030-01-01T00:00:00Z", "uses_limit": 10},

@@ -3,6 +3,7 @@
 from web.api.layer import Routes
 from web.routes.accounts import signing_in, users
 from web.routes.broker import broker
+from web.routes.bulk import bulk
 from web.routes.commands import commands
 from web.routes.dead_letters import dead_letters
 from web.routes.devices import credentials, devices, timeline, twins
@@ -18,6 +19,7 @@ SUBJECTS: tuple[Routes, ...] = (
     signing_in,
     devices,
     groups,
+    bulk,
     credentials,
     provisioning,
     profiles,
