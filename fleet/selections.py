@@ -77,15 +77,18 @@ class Selections:
     ) -> tuple[list[DeviceRow], int | None]:
         """At most `limit` + 1 devices behind the cursor, and how many there are in all. Raises Invalid."""
         column, descending = _order(sort)
-        total = await self.count(condition) if with_total else None
-        if cursor is not None:
-            condition = all_of([condition, _after(column, descending, cursor)])
+        behind = condition if cursor is None else all_of([condition, _after(column, descending, cursor)])
         direction = "DESC" if descending else "ASC"
         order = ", ".join(f"{each} {direction}" for each in dict.fromkeys((column, "id")))
         found = await self._database.execute(
-            f"SELECT id FROM device WHERE {condition.sql} ORDER BY {order} LIMIT {limit + 1:d}",  # noqa: S608
-            condition.values,
+            f"SELECT id FROM device WHERE {behind.sql} ORDER BY {order} LIMIT {limit + 1:d}",  # noqa: S608
+            behind.values,
         )
+        total = None
+        if with_total:
+            # All that there are may be on the first page: then they are counted already.
+            is_all = cursor is None and len(found) <= limit
+            total = len(found) if is_all else await self.count(condition)
         ids = [str(row["id"]) for row in found]
         rows = {row.id: row for row in await DeviceRow.filter(id__in=ids)} if ids else {}
         # One that was deleted in between is gone.
