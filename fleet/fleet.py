@@ -15,6 +15,8 @@ from fleet.access_tokens import AccessTokens, load_secret
 from fleet.artifacts import Artifacts
 from fleet.audit import Audit
 from fleet.authorities import Authorities
+from fleet.bulk import BulkJobs
+from fleet.bulk_actions import Actions
 from fleet.campaigns import Campaigns
 from fleet.claim_keys import ClaimKeys
 from fleet.claimants import Claimants
@@ -28,6 +30,7 @@ from fleet.devices import Devices
 from fleet.directory import Directory
 from fleet.downloads import Downloads
 from fleet.forgetting import Forgetting
+from fleet.groups import Groups
 from fleet.guard import DeviceGuard
 from fleet.inbox import Inbox
 from fleet.jobs import Jobs
@@ -122,6 +125,7 @@ class Fleet:
             profiles=self.profiles,
             clock=clock,
         )
+        self.groups = Groups(database=self.database, audit=self.audit, clock=clock)
         self.twins = Twins(
             database=self.database,
             presence=self.presence,
@@ -146,6 +150,12 @@ class Fleet:
         )
         self.schedules = Schedules(database=self.database, audit=self.audit, clock=clock)
         self._schedule_runs = ScheduleRuns(database=self.database, commands=self.commands, clock=clock)
+        self.bulk = BulkJobs(
+            database=self.database,
+            actions=Actions(devices=self.devices, commands=self.commands, twins=self.twins),
+            audit=self.audit,
+            clock=clock,
+        )
         self.artifacts = Artifacts(
             directory=data_dir / "artifacts",
             database=self.database,
@@ -236,10 +246,12 @@ class Fleet:
         await self.presence.start()
         self.outbox.start()
         self.timers.start()
+        self.bulk.start()
 
     async def stop(self) -> None:
         """Write what is known and close; call it after the gateway has stopped. A database that is away loses it."""
         for end in (
+            self.bulk.stop,
             self.timers.stop,
             self.outbox.stop,
             self.presence.stop,

@@ -36,6 +36,8 @@ class DeviceRow(Model):
     address = fields.CharField(ADDRESS, default="")
     link = fields.CharField(ADDRESS, default="")
     firmware = fields.CharField(NAME, default="")
+    # The version as a text that sorts as versions do ("" for what is none); NULL while no firmware is known.
+    firmware_key = fields.CharField(255, null=True)
     target_firmware = fields.CharField(NAME, default="")
     # How long its readings are kept; NULL: as its profile or the settings say.
     retention_days = fields.IntField(null=True)
@@ -51,6 +53,8 @@ class DeviceRow(Model):
             Index(fields=("last_seen_at", "id")),
             Index(fields=("firmware", "id")),
             Index(fields=("presence",)),
+            Index(fields=("firmware_key",)),
+            Index(fields=("profile", "id")),
         )
 
 
@@ -65,6 +69,26 @@ class DeviceTagRow(Model):
     class Meta:
         table = "device_tag"
         unique_together = (("tag", "device"),)
+        indexes = (Index(fields=("device_id",)),)
+
+
+# A leaf of a device's attributes once more, to find devices by it: `number` is NULL for texts, true and false.
+class DeviceAttributeRow(Model):
+    id = fields.IntField(primary_key=True)
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        "fleet.DeviceRow", related_name="attribute_rows", on_delete=fields.CASCADE
+    )
+    path = fields.CharField(NAME)
+    value = fields.CharField(NAME)
+    number = fields.FloatField(null=True)
+
+    class Meta:
+        table = "device_attribute"
+        indexes = (
+            Index(fields=("path", "value")),
+            Index(fields=("path", "number")),
+            Index(fields=("device_id",)),
+        )
 
 
 # `digest` is the SHA-256 of a 256-bit random token: nothing to guess, so nothing to slow down. Of the other kinds it is
@@ -501,3 +525,73 @@ class ApplicationRow(Model):
     class Meta:
         table = "application"
         indexes = (Index(fields=("status", "device_id")), Index(fields=("status", "updated_at")))
+
+
+# A group of devices: of those in `group_member`, or, with a `query`, of those that match it at the time of asking.
+class GroupRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    name = fields.CharField(NAME, unique=True)
+    description = fields.TextField(default="")
+    query = fields.TextField(default="")
+    parent_id = fields.CharField(ID, null=True)
+    version = fields.IntField(default=1)
+    created_by = fields.CharField(NAME)
+    created_at = fields.DatetimeField()
+    updated_at = fields.DatetimeField()
+
+    class Meta:
+        table = "device_group"
+
+
+class GroupMemberRow(Model):
+    id = fields.IntField(primary_key=True)
+    group: fields.ForeignKeyRelation[GroupRow] = fields.ForeignKeyField(
+        "fleet.GroupRow", related_name="member_rows", on_delete=fields.CASCADE
+    )
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        "fleet.DeviceRow", related_name="group_rows", on_delete=fields.CASCADE
+    )
+    device_id: str
+
+    class Meta:
+        table = "group_member"
+        unique_together = (("group", "device"),)
+        indexes = (Index(fields=("device_id",)),)
+
+
+# One piece of work on many devices. `lease_until`: until then the node named in `worker` is at it.
+class BulkJobRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    status = fields.CharField(STATE)
+    action = fields.TextField()
+    selection = fields.TextField()
+    total = fields.IntField(default=0)
+    worker = fields.CharField(ID, default="")
+    lease_until = fields.DatetimeField(null=True)
+    actor_kind = fields.CharField(STATE)
+    created_by = fields.CharField(NAME)
+    address = fields.CharField(ADDRESS, default="")
+    created_at = fields.DatetimeField()
+    started_at = fields.DatetimeField(null=True)
+    finished_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "bulk_job"
+        indexes = (Index(fields=("status", "id")),)
+
+
+# One device of a bulk job; its id is the device's text, since the result outlives the device.
+class BulkTargetRow(Model):
+    id = fields.IntField(primary_key=True)
+    job: fields.ForeignKeyRelation[BulkJobRow] = fields.ForeignKeyField(
+        "fleet.BulkJobRow", related_name="target_rows", on_delete=fields.CASCADE
+    )
+    job_id: str
+    device_id = fields.CharField(DEVICE_ID)
+    status = fields.CharField(STATE)
+    error = fields.TextField(default="")
+
+    class Meta:
+        table = "bulk_target"
+        unique_together = (("job", "device_id"),)
+        indexes = (Index(fields=("job_id", "status", "device_id")),)

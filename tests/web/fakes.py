@@ -20,8 +20,11 @@ from broker.native.topic_tree import TopicLevels, TopicLook
 from broker.reason import ReasonCode
 from fleet.actor import SYSTEM, Actor
 from fleet.authorities import CertificateAuthority
+from fleet.bulk import BulkJob, BulkResult, BulkStatus, Selection, TargetStatus
+from fleet.bulk_actions import ActionType, BulkAction
 from fleet.claim_keys import ClaimKey, ClaimMode, ExpectedDevice
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed, TooManyAttempts, Unauthorized
+from fleet.groups import Group
 from fleet.machines.campaign import CampaignState
 from fleet.machines.command import CommandState
 from fleet.machines.job import JobState
@@ -112,6 +115,8 @@ class Devices:
         tag: str = "",
         status: str = "",
         firmware: str = "",
+        query: str = "",
+        group: str = "",
         sort: str = "id",
         cursor: str | None = None,
         limit: int = 50,
@@ -119,6 +124,8 @@ class Devices:
     ) -> Page[Device]:
         if cursor is not None and cursor not in self.by_id:
             raise Invalid("cursor", "is not one that this server gave out")
+        if group not in ("", "G0"):
+            raise NotFound("group", group)
         found = [
             one
             for one in sorted(self.by_id.values(), key=lambda one: one.id)
@@ -724,6 +731,77 @@ class Authorities:
         await self.get(id)
 
 
+class Groups:
+    def __init__(self) -> None:
+        self.by_id = {"G0": self._made("G0", name="south")}
+
+    @staticmethod
+    def _made(id: str, **fields: Any) -> Group:
+        rest = {"description": "", "query": None, "parent": None, **fields}
+        return Group(id=id, version=1, created_by="anna", created_at=NOW, updated_at=NOW, **rest)
+
+    async def create(self, actor: Actor, **fields: Any) -> Group:
+        made = self.by_id["G1"] = self._made("G1", **fields)
+        return made
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[Group]:
+        return Page(items=list(self.by_id.values()), total=len(self.by_id))
+
+    async def get(self, id: str) -> Group:
+        if id not in self.by_id:
+            raise NotFound("group", id)
+        return self.by_id[id]
+
+    async def update(self, actor: Actor, id: str, *, if_version: int | None = None, **fields: Any) -> Group:
+        return await self.get(id)
+
+    async def delete(self, actor: Actor, id: str, *, if_version: int | None = None) -> None:
+        await self.get(id)
+
+    async def add(self, actor: Actor, id: str, devices: Sequence[str]) -> int:
+        await self.get(id)
+        return len(devices)
+
+    async def remove(self, actor: Actor, id: str, device_id: str) -> None:
+        await self.get(id)
+
+
+class Bulk:
+    """One job, "J0"."""
+
+    def _job(self, id: str) -> BulkJob:
+        if id != "J0":
+            raise NotFound("bulk job", id)
+        return BulkJob(
+            id=id,
+            status=BulkStatus.RUNNING,
+            action=BulkAction(type=ActionType.DISABLE),
+            selection={"ids": 1},
+            total=1,
+            counts={TargetStatus.PENDING: 1},
+            created_by="anna",
+            created_at=NOW,
+            started_at=None,
+            finished_at=None,
+        )
+
+    async def create(self, actor: Actor, selection: Selection, action: BulkAction) -> BulkJob:
+        return self._job("J0")
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[BulkJob]:
+        return Page(items=[self._job("J0")], total=1)
+
+    async def get(self, id: str) -> BulkJob:
+        return self._job(id)
+
+    async def results(self, id: str, **page: Any) -> Page[BulkResult]:
+        self._job(id)
+        return Page(items=[BulkResult(device_id="pump-7", status=TargetStatus.PENDING, error=None)], total=1)
+
+    async def cancel(self, actor: Actor, id: str) -> BulkJob:
+        return self._job(id)
+
+
 class Provisioning:
     def __init__(self) -> None:
         self.status = {"pump-7": ApplicationStatus.PENDING}
@@ -769,6 +847,8 @@ class Fleet:
         self.authorities = Authorities()
         self.provisioning = Provisioning()
         self.devices = Devices()
+        self.groups = Groups()
+        self.bulk = Bulk()
         self.profiles = Profiles()
         self.people = People()
         self.twins = Twins(self.devices)

@@ -4,10 +4,12 @@ from web.api.layer import Routes
 from web.routes.accounts import signing_in, users
 from web.routes.authorities import authorities
 from web.routes.broker import broker
+from web.routes.bulk import bulk
 from web.routes.commands import commands
 from web.routes.dead_letters import dead_letters
 from web.routes.devices import credentials, devices, timeline, twins
 from web.routes.firmware import artifacts, campaigns
+from web.routes.groups import groups
 from web.routes.imports import imports
 from web.routes.profiles import profiles
 from web.routes.provisioning import provisioning
@@ -20,6 +22,8 @@ from web.routes.twin_templates import twin_templates
 SUBJECTS: tuple[Routes, ...] = (
     signing_in,
     devices,
+    groups,
+    bulk,
     credentials,
     authorities,
     provisioning,

@@ -35,18 +35,20 @@ twins = Routes("Twins", "What a device should be like (desired), what it says it
 timeline = Routes("Timeline", "What happened to a device.")
 
 
-@devices.get("/api/v1/devices", summary="Find devices", role=Role.VIEWER)
+@devices.get("/api/v1/devices", summary="Find devices", role=Role.VIEWER, raises=(404, 409))
 async def list_devices(call: Call, query: DeviceQuery) -> DevicePage:
     page = await call.fleet.devices.list(
         q=query.q,
         tag=query.tag,
         status="" if query.status is None else query.status.value,
         firmware=query.firmware,
+        query=query.query,
+        group=query.group,
         sort=query.sort.value,
         cursor=query.cursor,
         limit=query.limit,
     )
-    items = [_device(call, device) for device in page.items]
+    items = [device_shape(call, device) for device in page.items]
     return DevicePage(items=items, next_cursor=page.next_cursor, total=page.total)
 
 
@@ -61,7 +63,7 @@ async def create_device(call: Call, body: DeviceCreate) -> DeviceCreated:
 
 @devices.get("/api/v1/devices/{id}", summary="One device", role=Role.VIEWER, raises=(404,))
 async def get_device(call: Call, device_id: DeviceId) -> Device:
-    return _device(call, await call.fleet.devices.get(device_id))
+    return device_shape(call, await call.fleet.devices.get(device_id))
 
 
 @devices.patch("/api/v1/devices/{id}", summary="Change a device", role=Role.OPERATOR, raises=(404, 409))
@@ -78,7 +80,7 @@ async def update_device(call: Call, device_id: DeviceId, body: DeviceUpdate) -> 
         quarantined=body.quarantined,
         retention_days=body.retention_days,
     )
-    return _device(call, device)
+    return device_shape(call, device)
 
 
 @devices.delete("/api/v1/devices/{id}", summary="Delete a device", role=Role.OPERATOR, raises=(404, 409))
@@ -178,7 +180,8 @@ async def list_dead_letters(call: Call, device_id: DeviceId, query: Paged) -> Ti
     return await _timeline(call, device_id, query.cursor, query.limit, (TimelineKind.MESSAGE_REFUSED,))
 
 
-def _device(call: Call, device: DeviceView) -> Device:
+def device_shape(call: Call, device: DeviceView) -> Device:
+    """A device as the API shows it."""
     return Device.model_validate({**device.json(), "clock_skew_ms": call.gateway.clocks.skew_ms(device.id)})
 
 

@@ -83,10 +83,16 @@ class DeviceSort(StrEnum):
 
 
 class DeviceQuery(Paged):
-    q: Line = Field(default="", max_length=128, description="Part of the id or the name.")
+    q: Line = Field(default="", max_length=128, description="Part of the id, the name, a tag or the attributes.")
     tag: Line = Field(default="", max_length=64)
     status: DeviceStatus | None = None
     firmware: Line = Field(default="", max_length=128, description="Exactly the version that the device reported.")
+    query: Line = Field(
+        default="",
+        max_length=2_000,
+        description='Such as status = offline and tags.site = "A"; 422 says at which column it is wrong.',
+    )
+    group: Line = Field(default="", max_length=64, description="Id of a group: its devices, and those below it.")
     sort: DeviceSort = Field(default=DeviceSort.ID, description="A leading minus turns the order round.")
 
 
