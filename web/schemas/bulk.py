@@ -29,7 +29,9 @@ class CommandAction(In):
     type: Literal["command"]
     name: Name
     params: Any = None
-    ttl_s: float = Field(default=3_600, ge=1, le=2_592_000, description="When it expires unless it has ended.")
+    ttl_s: float | None = Field(
+        default=None, ge=1, le=2_592_000, description="When it expires unless it has ended; null: as its profile says."
+    )
 
 
 class TwinAction(In):
