@@ -72,6 +72,24 @@ async def test_readings_come_after_the_latest_ones(site: Site) -> None:
         assert event["data"]["series"]["temperature"]["value"] == 21.5
 
 
+async def test_a_reading_that_is_late_does_not_replace_what_is_shown(site: Site) -> None:
+    site.gateway.history.values = {"temperature": (2000, 20.0)}
+
+    def publish(ts_ms: int, value: float) -> None:
+        data = {"readings": [("temperature", ts_ms, value), ("alive", ts_ms, True)]}
+        site.gateway.bus.publish(Event(channel="telemetry", device_id="pump-7", data=data))
+
+    async with connected(site) as socket:
+        await subscribe(socket, "telemetry", "pump-7")
+        publish(1000, 10.0)
+        assert (await frame(socket, id=1))["data"]["series"] == {"alive": {"ts": 1000, "value": True}}
+        publish(3000, 30.0)
+        assert (await frame(socket, id=1))["data"]["series"]["temperature"] == {"ts": 3000, "value": 30.0}
+        publish(2500, 25.0)
+        publish(3001, 31.0)
+        assert (await frame(socket, id=1))["data"]["series"]["temperature"] == {"ts": 3001, "value": 31.0}
+
+
 async def test_a_flood_of_readings_becomes_a_few_frames(site: Site) -> None:
     async with connected(site) as socket:
         await subscribe(socket, "telemetry", "pump-7")

@@ -20,6 +20,26 @@ def test_readings_join_to_the_newest_of_each_series() -> None:
     assert not view.is_waiting
 
 
+def test_an_older_reading_never_follows_a_newer_one_that_was_shown() -> None:
+    view = ValueView(1, "telemetry", "pump-7")
+    view.offer("pump-7", [("t", 100, 1.0), ("p", 3, 5)])
+    view.begin("pump-7", {"t": 200, "p": 3})  # the snapshot is newer than what came while it was made
+    assert [frame["data"]["series"] for frame in frames(view)] == [{"p": {"ts": 3, "value": 5}}]
+    for now, (ts_ms, shown) in enumerate([(199, False), (201, True), (200, False), (201, True), (1, False)], start=1):
+        view.offer("pump-7", [("t", ts_ms, now)])
+        assert view.is_waiting is shown
+        expected = [{"t": {"ts": ts_ms, "value": now}}] if shown else []
+        assert [frame["data"]["series"] for frame in frames(view, float(now))] == expected
+
+
+def test_the_times_that_were_shown_are_bounded() -> None:
+    view = ValueView(1, "telemetry", None)
+    for now in range(3):
+        view.offer(f"device-{now}", [(f"m{number}", 1, number) for number in range(SERIES_LIMIT)])
+        view.take(float(now))
+    assert len(view._shown_ms) == SERIES_LIMIT
+
+
 def test_there_are_ten_frames_a_second_at_most() -> None:
     view = ValueView(1, "telemetry", "pump-7")
     sent = 0
