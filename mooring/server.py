@@ -119,7 +119,10 @@ class Server:
         store = open_store(settings, retention_of=self.fleet.retention_days_of, now_ms=ages.now_ms)
         self.gateway = Gateway(
             GatewayOptions(
-                data_dir=settings.data_dir, journal=_journal_options(settings), letters=_letter_bounds(settings)
+                data_dir=settings.data_dir,
+                journal=_journal_options(settings),
+                letters=_letter_bounds(settings),
+                clock_skew_ms=round(settings.ingest.clock_skew_s * 1000),
             ),
             store=store,
             links=self._links(),
