@@ -17,6 +17,7 @@ ViewId = int | str
 
 FRAME_INTERVAL_S = 0.1
 SERIES_LIMIT = 20_000  # of one view over all devices: about 4 MB; a browser shows far fewer
+FRAMES_AT_ONCE = 8  # of one view: a browser that does not read holds no more of them than this in memory of its own
 EVENT_LIMIT = 256  # frames; a browser that is so far behind asks again by reloading
 
 Readings = list[tuple[str, int, Value]]
@@ -53,12 +54,13 @@ class EventView:
         return now
 
     def take(self, now: float) -> list[bytes]:
-        """The frames to send now, in order; they are no longer kept here."""
-        frames = [event_frame(self.id, data) for data in self._frames]
-        self._frames.clear()
+        """The frames to send now, FRAMES_AT_ONCE and in order; they are no longer kept here."""
+        frames = []
         if self._dropped:
-            frames.insert(0, dropped_frame(self.id, self._dropped))
+            frames.append(dropped_frame(self.id, self._dropped))
             self._dropped = 0
+        while self._frames and len(frames) < FRAMES_AT_ONCE:
+            frames.append(event_frame(self.id, self._frames.popleft()))
         return frames
 
 
