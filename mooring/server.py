@@ -115,7 +115,7 @@ class Server:
         """
         settings, bus = self._settings, Bus()
         self.fleet = Fleet(self._fleet_options(), bus=bus)
-        ages = Ages(last_ran_ms=_last_ran_ms(settings.data_dir))
+        ages = Ages(last_ran_ms=_last_ran_ms(settings.data_dir), file=settings.data_dir / "believed_time")
         store = open_store(settings, retention_of=self.fleet.retention_days_of, now_ms=ages.now_ms)
         self.gateway = Gateway(
             GatewayOptions(
