@@ -54,6 +54,13 @@ class Subscription:
         self._wake.clear()
         return events
 
+    def take(self) -> Event | None:
+        """The oldest waiting event, at once; None: there is none."""
+        if not self._events:
+            self._wake.clear()
+            return None
+        return self._events.popleft()
+
     async def next(self) -> Event:
         """The oldest waiting event."""
         while not self._events:

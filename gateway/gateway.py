@@ -19,7 +19,7 @@ import orjson
 
 from gateway.bus import Bus, Event
 from gateway.channels import PROVISION, TELEMETRY, TWIN_CHANNELS, is_telemetry, is_uplink
-from gateway.clocks import Clocks
+from gateway.clocks import LIMIT_MS, Clocks
 from gateway.control_lanes import ControlLanes
 from gateway.dead_letters import DeadLetter, DeadLetters, LetterBounds
 from gateway.decode import DecodeLimits
@@ -80,6 +80,7 @@ class GatewayOptions:
     drain: DrainOptions = field(default_factory=DrainOptions)
     letters: LetterBounds = field(default_factory=LetterBounds)
     metrics_per_device: int = 1000
+    clock_skew_ms: int = LIMIT_MS
     recent_limit_bytes: int = 64 << 20
     control_workers: int = 8
     control_queue_limit: int = 500
@@ -154,7 +155,7 @@ class Gateway:
             rejected=self._store_rejected,
         )
         self.history = History(store, self.journal, self._recent, store_opened=lambda: self.drain.store_opened)
-        self.clocks = Clocks()
+        self.clocks = Clocks(limit_ms=options.clock_skew_ms)
         self.ingest = Ingest(
             self.journal,
             bus,

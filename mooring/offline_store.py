@@ -1,4 +1,8 @@
-"""The embedded store, opened by a command while no server runs on its directory."""
+"""The embedded store, opened by a command while no server runs on its directory.
+
+It deletes nothing for its age: which devices keep their readings for longer, and whether the clock is to be believed,
+a server knows and a command does not.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +13,8 @@ from mooring.errors import MooringError, StartError
 from mooring.settings import Settings
 from mooring.store import open_store
 
+_FOR_EVER_DAYS = 10_000_000
+
 
 @asynccontextmanager
 async def offline_store(settings: Settings, *, online: str) -> AsyncIterator[EmbeddedStore]:
@@ -16,7 +22,8 @@ async def offline_store(settings: Settings, *, online: str) -> AsyncIterator[Emb
 
     Raises MooringError where the settings name another store, StartError where it is not there or in use.
     """
-    store = open_store(settings)
+    kept = settings.store.model_copy(update={"retention_days": _FOR_EVER_DAYS})
+    store = open_store(settings.model_copy(update={"store": kept}))
     if not isinstance(store, EmbeddedStore):
         raise MooringError(
             f"store.kind is {settings.store.kind}, which has tools of its own; this is for the embedded store"

@@ -115,11 +115,14 @@ class Server:
         """
         settings, bus = self._settings, Bus()
         self.fleet = Fleet(self._fleet_options(), bus=bus)
-        ages = Ages(last_ran_ms=_last_ran_ms(settings.data_dir))
+        ages = Ages(last_ran_ms=_last_ran_ms(settings.data_dir), file=settings.data_dir / "believed_time")
         store = open_store(settings, retention_of=self.fleet.retention_days_of, now_ms=ages.now_ms)
         self.gateway = Gateway(
             GatewayOptions(
-                data_dir=settings.data_dir, journal=_journal_options(settings), letters=_letter_bounds(settings)
+                data_dir=settings.data_dir,
+                journal=_journal_options(settings),
+                letters=_letter_bounds(settings),
+                clock_skew_ms=round(settings.ingest.clock_skew_s * 1000),
             ),
             store=store,
             links=self._links(),

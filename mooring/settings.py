@@ -119,6 +119,14 @@ class DeadLetterSettings(Section):
     limit_mib: int = Field(64, ge=1, description="Size of all their payloads at which the oldest are dropped")
 
 
+class IngestSettings(Section):
+    """How readings of devices are judged."""
+
+    clock_skew_s: float = Field(
+        60, ge=1, le=86_400, description="A device whose clock is further off than this for two minutes is told of"
+    )
+
+
 class ProvisioningSettings(Section):
     """Devices that nobody has created."""
 
@@ -158,6 +166,7 @@ class Settings(Section):
     store: StoreSettings = StoreSettings()
     journal: JournalSettings = JournalSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
+    ingest: IngestSettings = IngestSettings()
     provisioning: ProvisioningSettings = ProvisioningSettings()
     device_jwt: DeviceJwtSettings = DeviceJwtSettings()
     admin: AdminSettings = AdminSettings()

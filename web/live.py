@@ -1,11 +1,13 @@
 """Live views: one WebSocket a browser page, any number of subscriptions on it.
 
-The hub takes events from the bus and hands them to the views that watch for them, and never waits for anybody. A
+The hub takes events from the bus and hands them to the views that watch for them, and never waits for anybody; nor
+does it make anybody wait: however many watch, it takes a part of the event loop, and events beyond that are dropped. A
 slow browser makes its own pump wait (live_client.py): its views join and drop meanwhile, within their bounds.
 """
 
 import asyncio
 import logging
+import time
 
 import orjson
 from aiohttp import web
@@ -22,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 MAX_FRAME_BYTES = 8192
 HUB_PAUSE_S = 0.02  # joins what arrives within it; nobody sees 20 ms
+HUB_TURN_S = 0.005  # of the event loop at a time, then a rest of four times that: at most a fifth of it in all
+HUB_REST = 4.0
 QUEUE_EVENTS = 20_000  # of a bus queue; the oldest go when it is full, and those who watch are told
 
 
@@ -99,8 +103,8 @@ class LiveViews:
         lost = 0
         while True:
             await subscription.wait()
-            events = subscription.drain()
-            for event in events:
+            began = time.monotonic()
+            while time.monotonic() - began < HUB_TURN_S and (event := subscription.take()) is not None:
                 try:
                     self._hand_out(event)
                 except Exception:
@@ -114,7 +118,7 @@ class LiveViews:
                 lost = subscription.dropped
             for client in self._clients:
                 client.wake()
-            await asyncio.sleep(HUB_PAUSE_S)
+            await asyncio.sleep(max(HUB_PAUSE_S, HUB_REST * (time.monotonic() - began)))
 
     def _hand_out(self, event: Event) -> None:
         if event.channel == "telemetry":

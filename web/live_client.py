@@ -180,6 +180,8 @@ class LiveClient:
         except BaseException:
             self._hub.leave(view)
             raise
+        if isinstance(view, ValueView) and frame.device is not None:
+            view.begin(frame.device, {metric: point["ts"] for metric, point in present["series"].items()})
         self._views[frame.id] = view
         return self._say(event_frame(frame.id, orjson.dumps(present), snapshot=True))
 

@@ -6,6 +6,7 @@ counted, and told to the browser in its next frame.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ ViewId = int | str
 
 FRAME_INTERVAL_S = 0.1
 SERIES_LIMIT = 20_000  # of one view over all devices: about 4 MB; a browser shows far fewer
+FRAMES_AT_ONCE = 8  # of one view: a browser that does not read holds no more of them than this in memory of its own
 EVENT_LIMIT = 256  # frames; a browser that is so far behind asks again by reloading
 
 Readings = list[tuple[str, int, Value]]
@@ -52,35 +54,48 @@ class EventView:
         return now
 
     def take(self, now: float) -> list[bytes]:
-        """The frames to send now, in order; they are no longer kept here."""
-        frames = [event_frame(self.id, data) for data in self._frames]
-        self._frames.clear()
+        """The frames to send now, FRAMES_AT_ONCE and in order; they are no longer kept here."""
+        frames = []
         if self._dropped:
-            frames.insert(0, dropped_frame(self.id, self._dropped))
+            frames.append(dropped_frame(self.id, self._dropped))
             self._dropped = 0
+        while self._frames and len(frames) < FRAMES_AT_ONCE:
+            frames.append(event_frame(self.id, self._frames.popleft()))
         return frames
 
 
 class ValueView:
-    """The newest value of each series since the last frame."""
+    """The newest value of each series since the last frame; never one that is older than what was shown before."""
 
     def __init__(self, id: ViewId, channel: str, device_id: str | None) -> None:  # noqa: A002
         self.id = id
         self.channel = channel
         self.device_id = device_id
         self._newest: dict[tuple[str, str], tuple[int, Value]] = {}
+        self._shown_ms: dict[tuple[str, str], int] = {}
+        """The time of what was shown last of each series; of so many series as a frame holds."""
         self._dropped = 0
         self._next_at = 0.0
 
+    def begin(self, device_id: str, latest_ms: Mapping[str, int]) -> None:
+        """The snapshot shows readings of these times, by metric: what waits and is older is not shown after it."""
+        for metric, ts_ms in latest_ms.items():
+            key = (device_id, metric)
+            self._show(key, ts_ms)
+            if key in self._newest and self._newest[key][0] < ts_ms:
+                del self._newest[key]
+
     def offer(self, device_id: str, readings: Readings) -> None:
-        """Readings of one device. An older one than is waiting changes nothing."""
-        newest = self._newest
+        """Readings of one device. An older one than is waiting, or was shown, changes nothing."""
+        newest, shown_ms = self._newest, self._shown_ms
         for metric, ts_ms, value in readings:
             key = (device_id, metric)
             waiting = newest.get(key)
+            if ts_ms < (shown_ms.get(key, ts_ms) if waiting is None else waiting[0]):
+                continue
             if waiting is None and len(newest) >= SERIES_LIMIT:
                 self._dropped += 1
-            elif waiting is None or waiting[0] <= ts_ms:
+            else:
                 newest[key] = (ts_ms, value)
 
     def lost(self, count: int) -> None:
@@ -103,8 +118,15 @@ class ValueView:
             self._dropped = 0
         if self._newest:
             frames.append(event_frame(self.id, orjson.dumps(self._data())))
+            for key, (ts_ms, _) in self._newest.items():
+                self._show(key, ts_ms)
             self._newest = {}
         return frames
+
+    def _show(self, key: tuple[str, str], ts_ms: int) -> None:
+        if key not in self._shown_ms and len(self._shown_ms) >= SERIES_LIMIT:
+            del self._shown_ms[next(iter(self._shown_ms))]
+        self._shown_ms[key] = ts_ms
 
     def _data(self) -> dict[str, Any]:
         devices: dict[str, dict[str, Any]] = {}

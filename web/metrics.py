@@ -107,7 +107,7 @@ def _of_gateway(stats: "GatewayStats") -> Iterator[Metric]:
     yield _gauge("mooring_control_queued", "Messages for the fleet that wait", stats.control_queued)
     yield _counter("mooring_control_busy_total", "Messages refused because too many waited", stats.control_busy)
     yield _counter("mooring_dead_letters_dropped_total", "Dead letters not kept", stats.dead_letters_dropped)
-    yield _gauge("mooring_devices_clock_off", "Devices whose clock is off by more than a minute", stats.clocks_off)
+    yield _gauge("mooring_devices_clock_off", "Devices whose clock is off by more than the limit", stats.clocks_off)
     yield _gauge("mooring_recent_readings", "Readings in memory until the store shows them", stats.recent_readings)
     yield _counter("mooring_messages_total", "Messages from devices", stats.messages)
     yield _counter("mooring_readings_total", "Readings taken over", stats.readings)

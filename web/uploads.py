@@ -1,10 +1,11 @@
 """A multipart form with one file, read as it arrives: fields first, then the file, chunk by chunk, never all of it."""
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import BodyPartReader, MultipartReader, hdrs, parse_content_disposition, web
 from pydantic import BaseModel, ValidationError
 
 from web.api.problem import Problem
@@ -12,25 +13,47 @@ from web.api.problem import Problem
 M = TypeVar("M", bound=BaseModel)
 
 _CHUNK = 64 * 1024
+_FIELDS_S = 30.0  # for at most 128 KiB and what comes between them
 _CHUNK_S = 60.0  # a chunk in a minute, 1 KB/s, is slower than any link worth waiting for
 _MAX_FIELDS = 16
 _MAX_FIELD_BYTES = 8192
 _MAX_NAME = 128
 
 
+class _Form(MultipartReader):
+    """A reader for which a part that does not say properly what it is, is an error. Raises ValueError."""
+
+    async def fetch_next_part(self) -> "MultipartReader | BodyPartReader":
+        part = await super().fetch_next_part()
+        disposition = part.headers.get(hdrs.CONTENT_DISPOSITION)
+        # aiohttp warns, each time with the peer's text; nothing is awaited in here, so that nobody else's are changed.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            try:
+                _, parameters = parse_content_disposition(disposition)
+            except RuntimeWarning as error:
+                raise ValueError("a part's Content-Disposition is malformed") from error
+        if parameters.get("name") == "_charset_":  # which aiohttp would act upon
+            raise ValueError("fields are UTF-8, and _charset_ is none of them")
+        return part
+
+
 async def read_form(request: web.Request, model: type[M], limit_bytes: int) -> tuple[M, str, AsyncIterator[bytes]]:
     """The form's fields, the file's own name (cleaned; may be empty), and the file's chunks, to be read once.
 
-    Reading the chunks raises Problem 413 past `limit_bytes`, 422 when more fields follow the file, 400 when the
-    form breaks off: whoever stores them must drop what came so far.
+    Reading the fields raises Problem 400, 408, 415 and 422. Reading the chunks raises Problem 413 past `limit_bytes`,
+    422 when more fields follow the file, 400 when the form breaks off: whoever stores them must drop what came so far.
     """
     if request.content_type != "multipart/form-data":
         raise Problem(415, "send multipart/form-data")
     if (request.content_length or 0) > limit_bytes + _MAX_FIELDS * _MAX_FIELD_BYTES:
         raise Problem(413, f"the file is larger than {limit_bytes} bytes")
     try:
-        reader = await request.multipart()
-        values, part = await _fields(reader)
+        reader = _Form(request.headers, request.content, max_size_error_cls=web.HTTPRequestEntityTooLarge)
+        async with asyncio.timeout(_FIELDS_S):
+            values, part = await _fields(reader)
+    except TimeoutError as error:
+        raise Problem(408, "the form did not come in time", headers={"Connection": "close"}) from error
     except ValueError as error:
         raise Problem(400, f"the form cannot be read: {error}") from error
     if part is None:

@@ -24,8 +24,8 @@ class Clocks:
         self.wall_ms += int(seconds * 1000)
         self.running_s += seconds
 
-    def ages(self, last_ran_ms: int | None = None) -> Ages:
-        return Ages(lambda: self.wall_ms, lambda: self.running_s, last_ran_ms=last_ran_ms)
+    def ages(self, last_ran_ms: int | None = None, file: Path | None = None) -> Ages:
+        return Ages(lambda: self.wall_ms, lambda: self.running_s, last_ran_ms=last_ran_ms, file=file)
 
 
 @pytest.fixture
@@ -90,6 +90,61 @@ def test_a_server_that_starts_long_after_it_last_ran_waits(clocks: Clocks, gap_m
 
 def test_a_server_that_last_ran_in_the_future_is_not_held_up(clocks: Clocks) -> None:
     assert clocks.ages(last_ran_ms=NOW_MS + YEARS_MS).now_ms() == NOW_MS
+
+
+def test_a_restart_does_not_make_a_doubted_clock_right(clocks: Clocks, tmp_path: Path) -> None:
+    file = tmp_path / "believed_time"
+    ages = clocks.ages(file=file)
+    clocks.wall_ms += 3 * DAY_MS
+    assert ages.now_ms() == NOW_MS
+    for _ in range(3):  # what has been written since is stamped by the doubtful clock
+        clocks.pass_by(3600)
+        ages = clocks.ages(last_ran_ms=clocks.wall_ms, file=file)
+        assert ages.now_ms() <= NOW_MS
+        assert ages.doubts
+    clocks.pass_by(86_400)
+    assert ages.now_ms() == clocks.wall_ms
+    assert not file.exists()
+    assert clocks.ages(last_ran_ms=clocks.wall_ms, file=file).now_ms() == clocks.wall_ms
+
+
+def test_a_clock_that_was_set_right_while_no_server_ran_is_believed(clocks: Clocks, tmp_path: Path) -> None:
+    file = tmp_path / "believed_time"
+    ages = clocks.ages(file=file)
+    clocks.wall_ms += YEARS_MS
+    ages.now_ms()
+    clocks.wall_ms -= YEARS_MS
+    assert clocks.ages(last_ran_ms=NOW_MS + YEARS_MS, file=file).now_ms() == clocks.wall_ms
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"soon", b"\xff\x00"])
+def test_a_broken_note_is_as_none(clocks: Clocks, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "believed_time"
+    file.write_bytes(content)
+    assert clocks.ages(last_ran_ms=NOW_MS, file=file).now_ms() == NOW_MS
+
+
+def test_a_note_that_cannot_be_written_is_told_of(
+    clocks: Clocks, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ages = clocks.ages(file=tmp_path / "nowhere" / "believed_time")
+    clocks.wall_ms += YEARS_MS
+    assert ages.now_ms() == NOW_MS
+    assert "cannot be written" in caplog.text
+
+
+def test_each_leap_has_to_stand_for_a_day_of_its_own(clocks: Clocks) -> None:
+    ages = clocks.ages()
+    clocks.wall_ms += 3 * DAY_MS
+    ages.now_ms()
+    clocks.pass_by(86_000)
+    clocks.wall_ms += YEARS_MS
+    ages.now_ms()
+    clocks.pass_by(86_000)
+    assert ages.now_ms() == clocks.wall_ms - YEARS_MS - 3 * DAY_MS
+    clocks.pass_by(400)
+    assert ages.now_ms() == clocks.wall_ms
 
 
 @pytest.fixture

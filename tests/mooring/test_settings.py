@@ -52,6 +52,8 @@ def test_empty_ws_port_turns_the_listener_off(tmp_path: Path) -> None:
         ({"MOORING_WEB__PROT": "1"}, "unknown setting MOORING_WEB__PROT in the environment"),
         ({"MOORING_WEB__PORT": "many"}, "setting web.port in environment: input should be a valid integer"),
         ({"MOORING_WEB__PORT": "70000"}, "setting web.port in environment: input should be less than or equal to"),
+        ({"MOORING_INGEST__CLOCK_SKEW_S": "0"}, "setting ingest.clock_skew_s in environment: input should be greater"),
+        ({"MOORING_INGEST__CLOCK_SKEW_S": "nan"}, "setting ingest.clock_skew_s in environment: input should be"),
         ({"MOORING_BROKER__ENGINE": "external"}, "broker.url must say where"),
         ({"MOORING_STORE__KIND": "influxdb"}, "store.url must say where"),
         ({"MOORING_ADMIN__USERNAME": "ann"}, "belong together"),

@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -70,6 +71,24 @@ async def test_readings_come_after_the_latest_ones(site: Site) -> None:
         event = await frame(socket, id=1)
         assert event["type"] == "event"
         assert event["data"]["series"]["temperature"]["value"] == 21.5
+
+
+async def test_a_reading_that_is_late_does_not_replace_what_is_shown(site: Site) -> None:
+    site.gateway.history.values = {"temperature": (2000, 20.0)}
+
+    def publish(ts_ms: int, value: float) -> None:
+        data = {"readings": [("temperature", ts_ms, value), ("alive", ts_ms, True)]}
+        site.gateway.bus.publish(Event(channel="telemetry", device_id="pump-7", data=data))
+
+    async with connected(site) as socket:
+        await subscribe(socket, "telemetry", "pump-7")
+        publish(1000, 10.0)
+        assert (await frame(socket, id=1))["data"]["series"] == {"alive": {"ts": 1000, "value": True}}
+        publish(3000, 30.0)
+        assert (await frame(socket, id=1))["data"]["series"]["temperature"] == {"ts": 3000, "value": 30.0}
+        publish(2500, 25.0)
+        publish(3001, 31.0)
+        assert (await frame(socket, id=1))["data"]["series"]["temperature"] == {"ts": 3001, "value": 31.0}
 
 
 async def test_a_flood_of_readings_becomes_a_few_frames(site: Site) -> None:
@@ -272,6 +291,55 @@ async def test_a_slow_client_holds_up_nobody_and_is_told_what_it_missed(
         assert dropped["count"] > 100
         while (await frame(slow, type="event"))["data"].get("n") != 1999:
             pass
+
+
+async def test_two_hundred_that_do_not_read_hold_up_nobody(site: Site) -> None:
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as many,
+        AsyncExitStack() as stack,
+        connected(site) as quick,
+    ):
+        for _ in range(200):
+            stuck = await stack.enter_async_context(many.ws_connect(site.url + "/api/v1/live"))
+            await stuck.send_json({"type": "auth", "token": "viewer"})
+            await subscribe(stuck, "telemetry", id=1)
+            await subscribe(stuck, "messages", id=2)
+            transport = stuck._response.connection.transport  # type: ignore[union-attr]
+            transport.pause_reading()
+            stack.callback(transport.abort)  # it would not answer a close
+        await subscribe(quick, "telemetry", "pump-7")
+        text = "x" * 20_000
+        for number in range(1, 301):
+            site.gateway.bus.publish(Event(channel="messages", device_id=None, data={"n": number, "text": text}))
+            site.gateway.readings("pump-7", temperature=number)
+            if number % 10 == 0:
+                await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            while (await frame(quick, id=1))["data"]["series"]["temperature"]["value"] != 300:
+                pass
+        assert views(site).clients == 201
+        assert views(site).dropped == 0
+
+
+async def test_the_hub_takes_the_event_loop_for_a_moment_only(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+
+    def each_look_at_the_clock_takes_a_millisecond() -> float:
+        nonlocal now_s
+        now_s += 0.001
+        return now_s
+
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=each_look_at_the_clock_takes_a_millisecond))
+    handed_out: list[int] = []
+    turn = 0
+    monkeypatch.setattr(views(site), "_hand_out", lambda event: handed_out.append(turn))
+    for _ in range(20):
+        site.gateway.bus.publish(Event(channel="presence", device_id=None, data={}))
+    async with asyncio.timeout(30):
+        while len(handed_out) < 20:
+            turn += 1
+            await asyncio.sleep(0)
+    assert max(handed_out.count(one) for one in set(handed_out)) <= 5
 
 
 async def test_a_client_that_takes_nothing_is_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

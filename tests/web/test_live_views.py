@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from web.live_views import EVENT_LIMIT, SERIES_LIMIT, EventView, ValueView, Watchers
+from web.live_views import EVENT_LIMIT, FRAMES_AT_ONCE, SERIES_LIMIT, EventView, ValueView, Watchers
 
 
 def frames(view: EventView | ValueView, now: float = 0.0) -> list[Any]:
@@ -18,6 +18,26 @@ def test_readings_join_to_the_newest_of_each_series() -> None:
     series = {"t": {"ts": 12, "value": 3.0}, "p": {"ts": 10, "value": 5}}
     assert frames(view) == [{"type": "event", "id": 1, "data": {"device": "pump-7", "series": series}}]
     assert not view.is_waiting
+
+
+def test_an_older_reading_never_follows_a_newer_one_that_was_shown() -> None:
+    view = ValueView(1, "telemetry", "pump-7")
+    view.offer("pump-7", [("t", 100, 1.0), ("p", 3, 5)])
+    view.begin("pump-7", {"t": 200, "p": 3})  # the snapshot is newer than what came while it was made
+    assert [frame["data"]["series"] for frame in frames(view)] == [{"p": {"ts": 3, "value": 5}}]
+    for now, (ts_ms, shown) in enumerate([(199, False), (201, True), (200, False), (201, True), (1, False)], start=1):
+        view.offer("pump-7", [("t", ts_ms, now)])
+        assert view.is_waiting is shown
+        expected = [{"t": {"ts": ts_ms, "value": now}}] if shown else []
+        assert [frame["data"]["series"] for frame in frames(view, float(now))] == expected
+
+
+def test_the_times_that_were_shown_are_bounded() -> None:
+    view = ValueView(1, "telemetry", None)
+    for now in range(3):
+        view.offer(f"device-{now}", [(f"m{number}", 1, number) for number in range(SERIES_LIMIT)])
+        view.take(float(now))
+    assert len(view._shown_ms) == SERIES_LIMIT
 
 
 def test_there_are_ten_frames_a_second_at_most() -> None:
@@ -56,7 +76,11 @@ def test_changes_keep_their_order_and_the_oldest_are_dropped() -> None:
     for number in range(EVENT_LIMIT + 3):
         view.offer(b"%d" % number)
     view.lost(2)
-    found = frames(view)
+    found: list[Any] = []
+    while view.is_waiting:
+        some = frames(view)
+        assert 0 < len(some) <= FRAMES_AT_ONCE
+        found += some
     assert found[0] == {"type": "dropped", "id": 7, "count": 5}
     assert [frame["data"] for frame in found[1:]] == list(range(3, EVENT_LIMIT + 3))
     assert frames(view) == []
