@@ -9,8 +9,9 @@ import logging
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ _POSTGRES_WORLD = ("08", "53", "57P", "58")
 #: What asyncpg raises of its own on a connection that broke under it.
 _POSTGRES_LOST = ("InterfaceError", "InternalClientError")
 _MIGRATION_LOCK = 0x6D6F6F72  # pg_advisory_lock key: nodes that start together migrate one after the other
+
+#: What the transaction at work in this context is to do right before its commit.
+_last_steps: ContextVar[list[Callable[[], Awaitable[None]]] | None] = ContextVar("last_steps", default=None)
 
 
 def trouble(error: BaseException) -> DatabaseTrouble | None:
@@ -157,12 +161,32 @@ class Database:
             if hasattr(context, "token"):
                 await context.__aexit__(*sys.exc_info())
             raise
+        around = _last_steps.get()
+        steps = [] if around is None else around
+        before = len(steps)
+        token = _last_steps.set(steps)
         try:
             yield
+            if around is None:
+                for step in steps:
+                    await step()
         except BaseException:
+            del steps[before:]
             await context.__aexit__(*sys.exc_info())
             raise
+        finally:
+            _last_steps.reset(token)
         await context.__aexit__(None, None, None)
+
+    def before_commit(self, step: Callable[[], Awaitable[None]]) -> bool:
+        """Have the transaction that the caller is in do this last, as part of it; False where there is none.
+
+        For what all writers have to take in turn: so it is held for the shortest time, and nothing is taken after it.
+        """
+        steps = _last_steps.get()
+        if steps is not None:
+            steps.append(step)
+        return steps is not None
 
     async def execute(self, statement: str, values: Sequence[object]) -> list[dict[str, Any]]:
         """A statement that the models cannot say, with ? for its values; the rows that it returns."""

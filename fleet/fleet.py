@@ -65,7 +65,7 @@ class Fleet:
         self._clock = clock
         self.database = Database(options.database_url or f"sqlite://{data_dir / 'fleet.db'}")
         self.timers = Timers(clock)
-        self.audit = Audit(clock, limit=options.audit_limit)
+        self.audit = Audit(database=self.database, clock=clock, limit=options.audit_limit)
         self.timeline = Timeline(database=self.database, bus=bus, clock=clock, limit=options.timeline_limit)
         self._sender = Sender()
         self._directory = Directory()

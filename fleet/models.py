@@ -236,6 +236,7 @@ class TimelineRow(Model):
         indexes = (Index(fields=("device_id", "id")),)
 
 
+# Its last three columns are the chain (audit_chain.py); NULL in none, but that a column added later cannot say so.
 class AuditRow(Model):
     id = fields.CharField(ID, primary_key=True)
     at = fields.DatetimeField()
@@ -247,6 +248,9 @@ class AuditRow(Model):
     target_id = fields.CharField(NAME)
     before = fields.TextField(null=True)
     after = fields.TextField(null=True)
+    seq = fields.BigIntField(null=True, unique=True)
+    prev = fields.CharField(64, null=True)
+    digest = fields.CharField(64, null=True)
 
     class Meta:
         table = "audit"
@@ -254,6 +258,18 @@ class AuditRow(Model):
             Index(fields=("target_kind", "target_id", "id")),
             Index(fields=("actor_id", "id")),
         )
+
+
+# One row: the newest entry of the audit, and the newest of those that were dropped. Locked by whoever adds an entry.
+class AuditChainRow(Model):
+    id = fields.IntField(primary_key=True, generated=False)
+    head_seq = fields.BigIntField()
+    head_digest = fields.CharField(64)
+    anchor_seq = fields.BigIntField()
+    anchor_digest = fields.CharField(64)
+
+    class Meta:
+        table = "audit_chain"
 
 
 # `folded` is the user name as it is compared: two names that differ in case alone are one.
