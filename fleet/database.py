@@ -117,11 +117,21 @@ class Database:
 
     async def open(self) -> None:
         """Migrate, then connect. Raises SetupError when the schema is newer than this program or cannot be reached."""
+        if self.path is not None:
+            _make_private(self.path)
+        await self._open(self.migrate)
+
+    async def attach(self) -> None:
+        """Connect to what is there, also while a server runs on it: nothing is made or migrated. Raises SetupError."""
+        if self.path is not None and not self.path.is_file():
+            raise SetupError(f"there is no fleet's database {self.path}")
+        await self._open(self._require_schema)
+
+    async def _open(self, prepare: Callable[[], Awaitable[object]]) -> None:
         try:
             if self.path is not None:
-                _make_private(self.path)
                 await asyncio.to_thread(_check, self.path)
-            await self.migrate()
+            await prepare()
             context = TortoiseContext()
             with context:
                 # For the whole process: whoever calls a service may be in a task that was made long before this.
@@ -253,6 +263,19 @@ class Database:
             yield
         finally:
             await connection.close()
+
+    async def _require_schema(self) -> None:
+        async with TortoiseContext() as context:
+            config = tortoise_config(self._url)
+            await context.init(config=config)
+            executor = MigrationExecutor(context.db(self._name), config["apps"])
+            await executor.plan([MigrationTarget(app_label=APP, name="__latest__")])  # which reads what there is
+            known = {key.name for key in executor.loader.graph.nodes}
+            applied = {key.name for key in await executor.recorder.applied_migrations() if key.app_label == APP}
+        if applied != known:
+            raise SetupError(
+                "the fleet's database is of another version of this program: run `mooring migrate`, or update"
+            )
 
     async def _migrate(self, client: BaseDBAsyncClient, apps: dict[str, Any]) -> list[str]:
         executor = MigrationExecutor(client, apps)

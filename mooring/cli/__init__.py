@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from mooring.cli import campaigns, commands, config, dead_letters, devices, firmware, serving, store, users
+from mooring.cli import audit, campaigns, commands, config, dead_letters, devices, firmware, serving, store, users
 from mooring.cli.client import ApiError
 from mooring.errors import MooringError
 
@@ -27,6 +27,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(firmware.app, name="firmware")
 app.add_typer(campaigns.app, name="campaign")
 app.add_typer(store.app, name="store")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

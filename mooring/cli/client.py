@@ -60,6 +60,19 @@ class Api:
             if cursor is None:
                 return
 
+    async def download(self, path: str, write: Callable[[bytes], object]) -> None:
+        """A long answer, handed on as it comes. Raises ApiError, also where it breaks off."""
+        try:
+            async with self.session.get(f"/api/v1/{path}") as answer:
+                if not answer.ok:
+                    raise ApiError(_problem(answer.status, await answer.json(content_type=None)))
+                async for chunk in answer.content.iter_any():
+                    write(chunk)
+        except aiohttp.ClientError as error:
+            raise ApiError(f"the answer of {self.session._base_url} broke off: {error}") from error
+        except ValueError as error:
+            raise ApiError(f"{self.session._base_url} did not answer in JSON: is it Mooring's admin port?") from error
+
     async def upload(self, path: str, file: Path, fields: dict[str, str], sent: Callable[[int], None]) -> Any:
         """A multipart POST of one file, read as it is sent; `sent` is told the bytes so far."""
 

@@ -8,7 +8,7 @@ something to translate.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from broker.engine import SessionInfo
 from broker.native.topic_tree import TopicLevels, TopicLook
 from broker.reason import ReasonCode
 from fleet.actor import SYSTEM, Actor
+from fleet.audit_chain import START, Mark, Report
 from fleet.claim_keys import ClaimKey, ClaimMode, ExpectedDevice
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed, TooManyAttempts, Unauthorized
 from fleet.machines.campaign import CampaignState
@@ -510,6 +511,18 @@ class Audit:
             after={"id": "pump-7"},
         )
         return Page(items=[entry], total=1)
+
+    async def head(self) -> Mark:
+        return START
+
+    async def anchor(self) -> Mark:
+        return START
+
+    async def verify(self, known: Mark | None = None) -> Report:
+        return Report()
+
+    async def export(self) -> AsyncGenerator[bytes, None]:
+        yield b"{}\n"
 
 
 class Profiles:
