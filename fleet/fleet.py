@@ -12,6 +12,7 @@ await fleet.stop()
 import logging
 
 from fleet.access_tokens import AccessTokens, load_secret
+from fleet.api_keys import ApiKeys
 from fleet.artifacts import Artifacts
 from fleet.audit import Audit
 from fleet.campaigns import Campaigns
@@ -43,6 +44,7 @@ from fleet.provisioning import Provisioning
 from fleet.refused import RefusedMessages
 from fleet.timeline import Timeline
 from fleet.timers import Timers
+from fleet.token_refusals import TokenRefusals
 from fleet.twins import Twins
 from gateway.bus import Bus
 from gateway.channels import STATUS
@@ -141,8 +143,16 @@ class Fleet:
             clock=clock,
             refresh_token_s=options.refresh_token_s,
         )
+        self.api_keys = ApiKeys(database=self.database, audit=self.audit, clock=clock)
+        self._refusals = TokenRefusals(self.audit)
         self.people = People(
-            database=self.database, passwords=self._passwords, logins=self._logins, audit=self.audit, clock=clock
+            database=self.database,
+            passwords=self._passwords,
+            logins=self._logins,
+            api_keys=self.api_keys,
+            refusals=self._refusals,
+            audit=self.audit,
+            clock=clock,
         )
         self.outbox = Outbox(
             presence=self.presence,
@@ -208,6 +218,7 @@ class Fleet:
             self.presence.stop,
             self.timeline.stop,
             self._credentials.write_used,
+            self.api_keys.write_used,
             self.database.close,
         ):
             try:
@@ -252,6 +263,8 @@ class Fleet:
         timers.add("offer updates again", 1.0, self.jobs.reoffer)
         timers.add("write last seen", 5.0, self.presence.write_heard)
         timers.add("write last used", 10.0, self._credentials.write_used)
+        timers.add("write last use of API keys", 10.0, self.api_keys.write_used)
+        timers.add("write down refused tokens", 60.0, self._refusals.write)
         timers.add("prune timelines", 30.0, self.timeline.prune)
         timers.add("settle campaigns", 60.0, self.campaigns.settle_all)
         timers.add("prune applications", 600.0, self.provisioning.prune)

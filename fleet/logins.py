@@ -20,7 +20,7 @@ from fleet.ids import new_id
 from fleet.limits import peer_text
 from fleet.models import ADDRESS, CodeRow, LoginRow, PersonRow, RefreshTokenRow
 from fleet.records import user_view
-from fleet.views import Tokens, User
+from fleet.views import Identity, Tokens, User
 
 SETUP = "setup"
 LOGIN = "login"
@@ -109,7 +109,7 @@ class Logins:
         for login_id in [id for id, standing in self._standing.items() if standing.user.id == person_id]:  # noqa: A001
             del self._standing[login_id]
 
-    async def check(self, access_token: str) -> User:
+    async def check(self, access_token: str) -> Identity:
         """Whose token this is, if its login still stands. Raises Unauthorized."""
         claims = self._tokens.read(access_token, now=self._clock.utc())
         known = self._standing.get(claims.login_id)
@@ -118,7 +118,7 @@ class Logins:
             known = await self._look_up(claims.login_id, now)
         if known is None or known.user.id != claims.user_id:
             raise Unauthorized
-        return known.user
+        return Identity(user=known.user, login_id=claims.login_id)
 
     async def new_code(self, purpose: str, person_id: str | None, lifetime_s: float) -> str:
         """A one-time code. There is one set-up code at a time."""

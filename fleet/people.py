@@ -11,6 +11,7 @@ from typing import Any
 from tortoise.exceptions import IntegrityError
 
 from fleet.actor import SYSTEM, Actor
+from fleet.api_keys import PREFIX, ApiKeys
 from fleet.audit import Audit
 from fleet.clock import Clock
 from fleet.database import Database
@@ -21,7 +22,8 @@ from fleet.models import PersonRow
 from fleet.passwords import Passwords
 from fleet.records import user_view
 from fleet.throttle import Throttle
-from fleet.views import Role, Tokens, User
+from fleet.token_refusals import TokenRefusals
+from fleet.views import Identity, Role, Tokens, User
 
 _USERNAME = re.compile(r"[\w.@+-]{1,64}")
 _FREE_PER_ACCOUNT = 5
@@ -31,7 +33,19 @@ _FREE_PER_ADDRESS = 50  # an office behind one address has many who mistype
 class People:
     """Users and how they log in."""
 
-    def __init__(self, *, database: Database, passwords: Passwords, logins: Logins, audit: Audit, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        passwords: Passwords,
+        logins: Logins,
+        api_keys: ApiKeys,
+        refusals: TokenRefusals,
+        audit: Audit,
+        clock: Clock,
+    ) -> None:
+        self._api_keys = api_keys
+        self._refusals = refusals
         self._database = database
         self._passwords = passwords
         self._logins = logins
@@ -126,8 +140,18 @@ class People:
         await self._logins.end_by(refresh_token)
 
     async def verify(self, access_token: str) -> User:
-        """Whose token this is, now: checked against the login and the user, from a cache. Raises Unauthorized."""
-        return await self._logins.check(access_token)
+        """As `identify`, when only who it is matters."""
+        return (await self.identify(access_token)).user
+
+    async def identify(self, token: str, address: str = "") -> Identity:
+        """Whose access token or API key this is, now: checked against the database, cached. Raises Unauthorized."""
+        try:
+            if token.startswith(PREFIX):
+                return await self._api_keys.check(token)
+            return await self._logins.check(token)
+        except Unauthorized:
+            self._refusals.note(address)
+            raise
 
     # The others
 
@@ -155,7 +179,10 @@ class People:
         disabled: bool | None = None,
         password: str | None = None,
     ) -> User:
-        """Change what is not None; a change ends the user's logins. Raises NotFound, Invalid, Conflict (last admin)."""
+        """Change what is not None; a change ends the user's logins, and less of a role the API keys that have more.
+
+        Raises NotFound, Invalid, Conflict (last admin).
+        """
         news: dict[str, Any] = {}
         if password is not None:
             self._passwords.check_new((await self._row(id)).username, password)
@@ -174,8 +201,11 @@ class People:
                 raise Conflict("the user was changed at the same time: try again")
             await self._keep_an_admin()
             row.update_from_dict(news)
+            if row.disabled or role is not None:
+                await self._api_keys.end_above(id, None if row.disabled else Role(row.role))
             after = _audited(row) | ({"password": "changed"} if password is not None else {})
             await self._audit.record(actor, "user.update", "user", id, before, after)
+        self._api_keys.forget(id)
         await self._logins.end_all(id)
         return user_view(row)
 
@@ -186,6 +216,7 @@ class People:
             await PersonRow.filter(id=id).delete()
             await self._keep_an_admin()
             await self._audit.record(actor, "user.delete", "user", id, _audited(row), None)
+        self._api_keys.forget(id)
         await self._logins.end_all(id)
 
     async def _insert(self, actor: Actor, username: str, password_hash: str, role: Role, *, first: bool) -> PersonRow:

@@ -326,6 +326,7 @@ class User:
     created_at: datetime
     last_login_at: datetime | None
     disabled: bool
+    second_factor: bool = False
 
     def json(self) -> dict[str, Any]:
         return {
@@ -335,7 +336,23 @@ class User:
             "created_at": rfc3339(self.created_at),
             "last_login_at": rfc3339_or_none(self.last_login_at),
             "disabled": self.disabled,
+            "second_factor": self.second_factor,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a token speaks for, and by what: a login of theirs, or an API key, whose role is that of `user` here."""
+
+    user: User
+    login_id: str | None = None
+    api_key_id: str | None = None
+    api_key_name: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For the audit: the user name, and behind a slash, which no user name holds, that of the API key."""
+        return self.user.username if self.api_key_name is None else f"{self.user.username}/{self.api_key_name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

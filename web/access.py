@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from fleet.views import User
+from fleet.views import Identity
 from web.api.layer import Route
 from web.api.problem import Problem
 from web.call import Call, Person
@@ -27,15 +27,23 @@ async def open_call(request: web.Request, route: Route) -> Call:
         return Call(request=request, signed_in=None)
     token = bearer(request)
     if token is None:
-        raise Problem(401, "sign in first: Authorization: Bearer <access token>", headers=_CHALLENGE)
-    person = person_of(await request.app[PARTS].fleet.people.verify(token))
+        raise Problem(401, "sign in first: Authorization: Bearer <access token or API key>", headers=_CHALLENGE)
+    person = person_of(await request.app[PARTS].fleet.people.identify(token, request.remote or ""))
     if not person.role.covers(route.role):
         raise Problem(403, f"this is for role {route.role}; yours is {person.role}")
     return Call(request=request, signed_in=person)
 
 
-def person_of(user: User) -> Person:
-    return Person(id=user.id, username=user.username, role=user.role)
+def person_of(identity: Identity) -> Person:
+    user = identity.user
+    return Person(id=user.id, username=user.username, role=user.role, name=identity.name, login_id=identity.login_id)
+
+
+def in_person(call: Call) -> str:
+    """The id of the login that the call comes from. Raises Problem 403 for an API key: those are for programs."""
+    if call.person.login_id is None:
+        raise Problem(403, "an API key may not do this: sign in with name and password")
+    return call.person.login_id
 
 
 def bearer(request: web.Request) -> str | None:

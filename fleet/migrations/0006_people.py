@@ -2,6 +2,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tortoise import fields, migrations
+from tortoise.fields.base import OnDelete
+from tortoise.indexes import Index
 from tortoise.migrations import operations as ops
 
 from fleet.audit_chain import COLUMNS, START, Mark, link_of
@@ -40,6 +42,17 @@ async def chain(apps: Any, editor: Any) -> None:
     )
 
 
+def _person(related_name: str) -> Any:
+    return fields.ForeignKeyField(
+        "fleet.PersonRow",
+        source_field="person_id",
+        db_constraint=True,
+        to_field="id",
+        related_name=related_name,
+        on_delete=OnDelete.CASCADE,
+    )
+
+
 class Migration(migrations.Migration):
     dependencies = [("fleet", "0004_timeline_identity")]
 
@@ -60,4 +73,48 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.RunPython(chain),
+        ops.AddField(model_name="PersonRow", name="totp_secret", field=fields.CharField(null=True, max_length=255)),
+        ops.AddField(
+            model_name="PersonRow",
+            name="totp_since",
+            field=fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+        ),
+        ops.AddField(model_name="PersonRow", name="totp_step", field=fields.BigIntField(null=True)),
+        ops.AddField(model_name="LoginRow", name="user_agent", field=fields.CharField(null=True, max_length=128)),
+        ops.AddField(
+            model_name="LoginRow",
+            name="renewed_at",
+            field=fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+        ),
+        ops.CreateModel(
+            name="RecoveryCodeRow",
+            fields=[
+                ("digest", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=64)),
+                ("person", _person("recovery_rows")),
+            ],
+            options={"table": "recovery_code", "app": "fleet", "pk_attr": "digest"},
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="ApiKeyRow",
+            fields=[
+                ("id", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=32)),
+                ("person", _person("api_key_rows")),
+                ("name", fields.CharField(max_length=64)),
+                ("digest", fields.CharField(unique=True, max_length=64)),
+                ("hint", fields.CharField(max_length=8)),
+                ("role", fields.CharField(max_length=16)),
+                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("expires_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("last_used_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("revoked_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+            ],
+            options={
+                "table": "api_key",
+                "app": "fleet",
+                "indexes": [Index(fields=["person_id", "id"])],
+                "pk_attr": "id",
+            },
+            bases=["Model"],
+        ),
     ]

@@ -19,6 +19,7 @@ from broker.engine import SessionInfo
 from broker.native.topic_tree import TopicLevels, TopicLook
 from broker.reason import ReasonCode
 from fleet.actor import SYSTEM, Actor
+from fleet.api_keys import ApiKey
 from fleet.audit_chain import START, Mark, Report
 from fleet.claim_keys import ClaimKey, ClaimMode, ExpectedDevice
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed, TooManyAttempts, Unauthorized
@@ -36,6 +37,7 @@ from fleet.views import (
     Credential,
     Device,
     DeviceStatus,
+    Identity,
     Job,
     Level,
     Role,
@@ -218,6 +220,9 @@ class People:
             raise Unauthorized
         return self.users[name]
 
+    async def identify(self, token: str, address: str = "") -> Identity:
+        return Identity(user=await self.verify(token), login_id="L1")
+
     async def list(self) -> Sequence[User]:
         return list(self.users.values())
 
@@ -241,6 +246,37 @@ class People:
         if user.role is Role.ADMIN:
             raise Conflict("this is the last administrator")
         del self.users[user.username]
+
+
+class ApiKeys:
+    def __init__(self) -> None:
+        self.key = ApiKey(
+            id="Y0",
+            name="ci",
+            owner="admin",
+            role=Role.VIEWER,
+            hint="abcd",
+            created_at=NOW,
+            expires_at=None,
+            last_used_at=None,
+            revoked_at=None,
+        )
+
+    async def create(
+        self, actor: Actor, owner_id: str, *, name: str, role: Role, expires_at: datetime | None = None
+    ) -> tuple[ApiKey, str]:
+        return replace(self.key, name=name, role=role, expires_at=expires_at), "mrk_secret"
+
+    async def list(self, owner_id: str | None, *, cursor: str | None = None, limit: int = 50) -> Page[ApiKey]:
+        return Page(items=[self.key], total=1)
+
+    async def get(self, id: str, owner_id: str | None = None) -> ApiKey:
+        if id != self.key.id:
+            raise NotFound("API key", id)
+        return self.key
+
+    async def revoke(self, actor: Actor, id: str, owner_id: str | None = None) -> None:
+        await self.get(id, owner_id)
 
 
 class Twins:
@@ -646,6 +682,7 @@ class Fleet:
         self.campaigns = Campaigns(self.artifacts)
         self.timeline = Timeline(self.devices)
         self.audit = Audit()
+        self.api_keys = ApiKeys()
 
 
 class History:

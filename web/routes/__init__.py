@@ -2,6 +2,7 @@
 
 from web.api.layer import Routes
 from web.routes.accounts import signing_in, users
+from web.routes.api_keys import api_keys
 from web.routes.broker import broker
 from web.routes.commands import commands
 from web.routes.dead_letters import dead_letters
@@ -29,6 +30,7 @@ SUBJECTS: tuple[Routes, ...] = (
     broker,
     store,
     users,
+    api_keys,
     audit,
     system,
 )

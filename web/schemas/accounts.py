@@ -44,6 +44,7 @@ class User(Out):
     created_at: Time
     last_login_at: Time | None
     disabled: bool
+    second_factor: bool = Field(description="Whether logins are asked for a code as well.")
 
 
 class UserPage(Page[User]):
