@@ -23,7 +23,7 @@ from fleet.passwords import Passwords
 from fleet.records import user_view
 from fleet.throttle import Throttle
 from fleet.token_refusals import TokenRefusals
-from fleet.views import Identity, Role, Tokens, User
+from fleet.views import Identity, Role, Session, Tokens, User
 
 _USERNAME = re.compile(r"[\w.@+-]{1,64}")
 _FREE_PER_ACCOUNT = 5
@@ -64,7 +64,9 @@ class People:
         """A new one-time token that lets its bearer make the first administrator; the one before stops working."""
         return await self._logins.new_code(SETUP, None, SETUP_S)
 
-    async def setup(self, token: str, username: str, password: str, *, address: str = "") -> Tokens:
+    async def setup(
+        self, token: str, username: str, password: str, *, address: str = "", user_agent: str = ""
+    ) -> Tokens:
         """Make the first administrator.
 
         Raises Invalid, TooManyAttempts, Conflict (somebody is there), Unauthorized (wrong or used token).
@@ -79,7 +81,7 @@ class People:
         self._succeed((SETUP, address), address)
         actor = Actor(kind="user", id=username, address=address)
         person = await self._insert(actor, username, password_hash, Role.ADMIN, first=True)
-        return await self._logins.begin(person, address)
+        return await self._logins.begin(person, address, user_agent)
 
     async def ensure_admin(self, username: str, password: str) -> bool:
         """At first start, when there is nobody yet, make this administrator; says whether it did. Raises Invalid."""
@@ -92,7 +94,7 @@ class People:
 
     # Logging in
 
-    async def login(self, username: str, password: str, address: str = "") -> Tokens:
+    async def login(self, username: str, password: str, address: str = "", *, user_agent: str = "") -> Tokens:
         """Raises Unauthorized (the same for an unknown name, a wrong password, a disabled user), TooManyAttempts."""
         key = (_folded(username)[:128], address)
         self._begin(key, address)
@@ -105,7 +107,7 @@ class People:
         self._succeed(key, address)
         if better is not None:
             await PersonRow.filter(id=person.id, password_hash=person.password_hash).update(password_hash=better)
-        tokens = await self._logins.begin(person, address)
+        tokens = await self._logins.begin(person, address, user_agent)
         await self._audit.record(
             Actor(kind="user", id=person.username, address=address), "user.login", "user", person.id
         )
@@ -118,7 +120,7 @@ class People:
             raise NotFound("user", username)
         return await self._logins.new_code(LOGIN, person.id, CODE_S)
 
-    async def exchange(self, code: str, *, address: str = "") -> Tokens:
+    async def exchange(self, code: str, *, address: str = "", user_agent: str = "") -> Tokens:
         """Tokens for a login code. Raises Unauthorized, TooManyAttempts."""
         self._begin((LOGIN, address), address)
         row = await self._logins.use_code(LOGIN, code)
@@ -126,7 +128,7 @@ class People:
         if person is None:
             raise Unauthorized
         self._succeed((LOGIN, address), address)
-        tokens = await self._logins.begin(person, address)
+        tokens = await self._logins.begin(person, address, user_agent)
         actor = Actor(kind="user", id=person.username, address=address)
         await self._audit.record(actor, "user.login", "user", person.id, None, {"by": "code"})
         return tokens
@@ -152,6 +154,43 @@ class People:
         except Unauthorized:
             self._refusals.note(address)
             raise
+
+    # One's own
+
+    async def sessions(self, person_id: str) -> builtins.list[Session]:
+        """A person's logins that stand, newest first."""
+        return await self._logins.sessions(person_id)
+
+    async def end_session(self, actor: Actor, person_id: str, login_id: str) -> None:
+        """End a login of this person's, live views and all. Raises NotFound."""
+        await self._logins.end_one(person_id, login_id)
+        await self._audit.record(actor, "session.end", "user", person_id, {"session": login_id}, None)
+
+    async def end_other_sessions(self, actor: Actor, person_id: str, login_id: str) -> int:
+        """End all of a person's logins but this one; how many."""
+        ended = await self._logins.end_others(person_id, login_id)
+        await self._audit.record(actor, "session.end_others", "user", person_id, {"sessions": ended}, None)
+        return ended
+
+    async def change_password(
+        self, actor: Actor, person_id: str, password: str, new_password: str, *, user_agent: str = ""
+    ) -> Tokens:
+        """One's own; all logins end, and a new one begins. Raises Invalid, TooManyAttempts."""
+        person = await self.confirm(actor, person_id, password)
+        await self.update(actor, person.id, password=new_password)
+        return await self._logins.begin(await self._row(person_id), actor.address, user_agent)
+
+    async def confirm(self, actor: Actor, person_id: str, password: str) -> PersonRow:
+        """That it is the person who sits there. Raises Invalid, TooManyAttempts (guesses count as at the login)."""
+        person = await self._row(person_id)
+        key = (person.folded[:128], actor.address)
+        self._begin(key, actor.address)
+        fits, _ = await self._passwords.verify(password, person.password_hash)
+        if not fits:
+            await self._record_failure(person.username, actor.address)
+            raise Invalid("password", "is not right")
+        self._succeed(key, actor.address)
+        return person
 
     # The others
 

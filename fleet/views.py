@@ -356,6 +356,28 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A login that stands: from where, with what (as it said), and when it last renewed its tokens."""
+
+    id: str
+    address: str
+    user_agent: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "address": self.address,
+            "user_agent": self.user_agent,
+            "created_at": rfc3339(self.created_at),
+            "last_used_at": rfc3339(self.last_used_at),
+            "expires_at": rfc3339(self.expires_at),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
     """What a login gives: a JWT for the `Authorization` header, and the one-time token that renews it."""
 

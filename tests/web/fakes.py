@@ -41,6 +41,7 @@ from fleet.views import (
     Job,
     Level,
     Role,
+    Session,
     StepTimeouts,
     TimelineEntry,
     TimelineKind,
@@ -190,10 +191,12 @@ class People:
     async def setup_needed(self) -> bool:
         return False
 
-    async def setup(self, token: str, username: str, password: str, *, address: str = "") -> Tokens:
+    async def setup(
+        self, token: str, username: str, password: str, *, address: str = "", user_agent: str = ""
+    ) -> Tokens:
         raise Conflict("there is an administrator already")
 
-    async def login(self, username: str, password: str, address: str = "") -> Tokens:
+    async def login(self, username: str, password: str, address: str = "", *, user_agent: str = "") -> Tokens:
         if self.failures >= 5:
             raise TooManyAttempts(29.2)
         if username not in self.users or password != PASSWORD:
@@ -201,7 +204,7 @@ class People:
             raise Unauthorized
         return self._tokens(username)
 
-    async def exchange(self, code: str, *, address: str = "") -> Tokens:
+    async def exchange(self, code: str, *, address: str = "", user_agent: str = "") -> Tokens:
         if code != "code":
             raise Unauthorized
         return self._tokens("admin")
@@ -219,6 +222,25 @@ class People:
         if name not in self.users or access_token in self.revoked:
             raise Unauthorized
         return self.users[name]
+
+    async def sessions(self, person_id: str) -> Sequence[Session]:
+        return [
+            Session(id="L1", address="", user_agent="", created_at=NOW, last_used_at=NOW, expires_at=NOW + timedelta(1))
+        ]
+
+    async def end_session(self, actor: Actor, person_id: str, login_id: str) -> None:
+        if login_id != "L1":
+            raise NotFound("session", login_id)
+
+    async def end_other_sessions(self, actor: Actor, person_id: str, login_id: str) -> int:
+        return 1
+
+    async def change_password(
+        self, actor: Actor, person_id: str, password: str, new_password: str, *, user_agent: str = ""
+    ) -> Tokens:
+        if password != PASSWORD:
+            raise Invalid("password", "is not right")
+        return self._tokens(self._by_id(person_id).username)
 
     async def identify(self, token: str, address: str = "") -> Identity:
         return Identity(user=await self.verify(token), login_id="L1")

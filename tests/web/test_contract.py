@@ -40,6 +40,7 @@ BODIES: dict[str, Any] = {
     "create_device": {"id": "pump-8"},
     "create_claim_key": {"name": "pumps", "expires_at": "2030-01-01T00:00:00Z", "uses_limit": 10},
     "expect_devices": {"devices": ["pump-8"]},
+    "change_own_password": {"password": "correct horse", "new_password": "long enough"},
     "create_api_key": {"name": "ci", "role": "viewer"},
     "create_profile": {"name": "tank"},
     "test_draft": {"profile": {}, "payload": "{}"},

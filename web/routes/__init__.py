@@ -8,6 +8,7 @@ from web.routes.commands import commands
 from web.routes.dead_letters import dead_letters
 from web.routes.devices import credentials, devices, timeline, twins
 from web.routes.firmware import artifacts, campaigns
+from web.routes.own_account import own_account
 from web.routes.profiles import profiles
 from web.routes.provisioning import provisioning
 from web.routes.store import store
@@ -29,6 +30,7 @@ SUBJECTS: tuple[Routes, ...] = (
     campaigns,
     broker,
     store,
+    own_account,
     users,
     api_keys,
     audit,

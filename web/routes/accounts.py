@@ -24,7 +24,7 @@ from web.schemas.base import Id
 signing_in = Routes("Signing in", "Access tokens last 15 minutes; a refresh token is good for one use.")
 users = Routes("Users", "The accounts of people.")
 
-_COOKIE = (Header(name="Set-Cookie", description="mooring_refresh: the refresh token, for browsers"),)
+COOKIE = (Header(name="Set-Cookie", description="mooring_refresh: the refresh token, for browsers"),)
 
 
 @signing_in.get("/api/v1/setup", summary="Whether the first administrator is still to be made", role=None)
@@ -33,10 +33,15 @@ async def get_setup(call: Call) -> SetupState:
 
 
 @signing_in.post(
-    "/api/v1/setup", summary="Make the first administrator", role=None, raises=(401, 409, 429), answer_headers=_COOKIE
+    "/api/v1/setup", summary="Make the first administrator", role=None, raises=(401, 409, 429), answer_headers=COOKIE
 )
 async def set_up(call: Call, body: Setup) -> Tokens:
-    return _given(call, await call.fleet.people.setup(body.token, body.username, body.password, address=call.address))
+    return given(
+        call,
+        await call.fleet.people.setup(
+            body.token, body.username, body.password, address=call.address, user_agent=call.user_agent
+        ),
+    )
 
 
 @signing_in.post(
@@ -44,10 +49,12 @@ async def set_up(call: Call, body: Setup) -> Tokens:
     summary="Sign in with name and password",
     role=None,
     raises=(401, 429),
-    answer_headers=_COOKIE,
+    answer_headers=COOKIE,
 )
 async def login(call: Call, body: Login) -> Tokens:
-    return _given(call, await call.fleet.people.login(body.username, body.password, call.address))
+    return given(
+        call, await call.fleet.people.login(body.username, body.password, call.address, user_agent=call.user_agent)
+    )
 
 
 @signing_in.post(
@@ -55,10 +62,10 @@ async def login(call: Call, body: Login) -> Tokens:
     summary="Sign in with a one-time code",
     role=None,
     raises=(401, 429),
-    answer_headers=_COOKIE,
+    answer_headers=COOKIE,
 )
 async def exchange_code(call: Call, body: Exchange) -> Tokens:
-    return _given(call, await call.fleet.people.exchange(body.code, address=call.address))
+    return given(call, await call.fleet.people.exchange(body.code, address=call.address, user_agent=call.user_agent))
 
 
 @signing_in.post(
@@ -66,7 +73,7 @@ async def exchange_code(call: Call, body: Exchange) -> Tokens:
     summary="New tokens for a refresh token",
     role=None,
     raises=(401, 403),
-    answer_headers=_COOKIE,
+    answer_headers=COOKIE,
 )
 async def refresh_tokens(call: Call, body: Refresh) -> Tokens:
     """The token comes in the body or in the cookie; with the cookie, the request must come from the console's own
@@ -74,7 +81,7 @@ async def refresh_tokens(call: Call, body: Refresh) -> Tokens:
     token = body.refresh_token or refresh_cookie(call)
     if not token:
         raise Problem(401, "no refresh token")
-    return _given(call, await call.fleet.people.refresh(token))
+    return given(call, await call.fleet.people.refresh(token))
 
 
 @signing_in.post("/api/v1/auth/logout", summary="End the session", role=None, raises=(403,))
@@ -90,7 +97,7 @@ async def get_me(call: Call) -> Me:
     return Me(id=call.person.id, username=call.person.username, role=call.person.role)
 
 
-def _given(call: Call, tokens: IssuedTokens) -> Tokens:
+def given(call: Call, tokens: IssuedTokens) -> Tokens:
     give_refresh_cookie(call, tokens.refresh_token, tokens.refresh_expires_in)
     return Tokens.model_validate(tokens.json())
 

@@ -57,6 +57,29 @@ class Me(Out):
     role: Role
 
 
+class SessionOut(Out):
+    id: str
+    address: str
+    user_agent: str = Field(description="As the browser or program said.")
+    created_at: Time
+    last_used_at: Time = Field(description="When it last renewed its tokens, which is every quarter of an hour.")
+    expires_at: Time
+    current: bool = Field(description="Whether it is the one that asks.")
+
+
+class SessionPage(Page[SessionOut]):
+    pass
+
+
+class SessionsEnded(Out):
+    ended: int
+
+
+class PasswordChange(In):
+    password: str = Field(min_length=1, max_length=1024, description="The present one.")
+    new_password: Password
+
+
 class UserCreate(In):
     username: Username
     password: Password

@@ -1,0 +1,53 @@
+"""What people do with their own account over the API, against the real server."""
+
+from tests.web.conftest import Site
+from tests.web.test_live import close_code, connected, subscribe
+from tests.web.test_with_fleet import PASSWORD, admin, got, link, login, made, site
+from web import live_client
+
+__all__ = ["admin", "link", "site"]  # fixtures
+
+
+async def test_ending_a_session_closes_its_live_views_and_no_other(site: Site, admin: str) -> None:
+    other = await login(site, "alice")
+    sessions = (await got(site, admin, "users/me/sessions"))["items"]
+    assert [session["current"] for session in sessions] == [False, True]
+    assert sessions[0]["address"] == "127.0.0.1"
+    assert "aiohttp" in sessions[0]["user_agent"]
+    async with connected(site, token=other) as socket, connected(site, token=admin) as mine:
+        await subscribe(socket, "overview")
+        answer = await site.ask("DELETE", f"/api/v1/users/me/sessions/{sessions[0]['id']}", role=admin)
+        assert answer.status == 204
+        assert await close_code(socket) == live_client.UNAUTHORIZED
+        await subscribe(mine, "overview")
+    assert (await site.ask("GET", "/api/v1/auth/me", role=other)).status == 401
+
+
+async def test_the_others_are_ended_at_once(site: Site, admin: str) -> None:
+    others = [await login(site, "alice") for _ in range(2)]
+    assert (await made(site, admin, "users/me/sessions:end-others")) == {"ended": 2}
+    assert [(await site.ask("GET", "/api/v1/auth/me", role=token)).status for token in (*others, admin)] == [
+        401,
+        401,
+        200,
+    ]
+
+
+async def test_the_password_is_changed_by_who_knows_it(site: Site, admin: str) -> None:
+    wrong = {"password": "wrong", "new_password": "a longer password"}
+    assert (await site.ask("POST", "/api/v1/users/me/password", role=admin, json=wrong)).status == 422
+    tokens = await made(site, admin, "users/me/password", wrong | {"password": PASSWORD})
+    assert (await site.ask("GET", "/api/v1/auth/me", role=admin)).status == 401
+    assert (await got(site, tokens["access_token"], "auth/me"))["username"] == "alice"
+
+
+async def test_an_api_key_reaches_none_of_it(site: Site, admin: str) -> None:
+    key = (await made(site, admin, "api-keys", {"name": "ci", "role": "admin"}))["key"]
+    body = {"password": PASSWORD, "new_password": "a longer password"}
+    for method, path, sent in [
+        ("GET", "sessions", None),
+        ("DELETE", "sessions/x", None),
+        ("POST", "sessions:end-others", None),
+        ("POST", "password", body),
+    ]:
+        assert (await site.ask(method, f"/api/v1/users/me/{path}", role=key, json=sent)).status == 403, path
