@@ -42,6 +42,8 @@ from fleet.presence import Presence
 from fleet.profiles import Profiles
 from fleet.provisioning import Provisioning
 from fleet.refused import RefusedMessages
+from fleet.sealing import Seal
+from fleet.second_factors import SecondFactors
 from fleet.timeline import Timeline
 from fleet.timers import Timers
 from fleet.token_refusals import TokenRefusals
@@ -150,6 +152,9 @@ class Fleet:
             passwords=self._passwords,
             logins=self._logins,
             api_keys=self.api_keys,
+            second_factors=SecondFactors(
+                database=self.database, seal=Seal(secret, purpose="second factor"), audit=self.audit, clock=clock
+            ),
             refusals=self._refusals,
             audit=self.audit,
             clock=clock,

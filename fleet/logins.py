@@ -109,7 +109,7 @@ class Logins:
     async def end_all(self, person_id: str) -> None:
         """End every login of a person."""
         await LoginRow.filter(person_id=person_id, ended_at=None).update(ended_at=self._clock.utc())
-        self._forget(person_id)
+        self.forget(person_id)
 
     async def sessions(self, person_id: str) -> list[Session]:
         """A person's logins that stand, newest first."""
@@ -129,7 +129,7 @@ class Logins:
         """End every login of a person's but this one; how many."""
         others = LoginRow.filter(person_id=person_id, ended_at=None).exclude(id=login_id)
         ended = await others.update(ended_at=self._clock.utc())
-        self._forget(person_id)
+        self.forget(person_id)
         return ended
 
     async def check(self, access_token: str) -> Identity:
@@ -177,7 +177,8 @@ class Logins:
         await LoginRow.filter(expires_at__lte=now).delete()
         await LoginRow.filter(ended_at__lte=now - timedelta(seconds=self._refresh_token_s)).delete()
 
-    def _forget(self, person_id: str) -> None:
+    def forget(self, person_id: str) -> None:
+        """Ask the database again about this person's logins."""
         self._endings += 1
         for login_id in [id for id, standing in self._standing.items() if standing.user.id == person_id]:  # noqa: A001
             del self._standing[login_id]

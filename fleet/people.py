@@ -15,12 +15,21 @@ from fleet.api_keys import PREFIX, ApiKeys
 from fleet.audit import Audit
 from fleet.clock import Clock
 from fleet.database import Database
-from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, TooManyAttempts, Unauthorized
+from fleet.errors import (
+    AlreadyExists,
+    Conflict,
+    Invalid,
+    NotFound,
+    SecondFactorNeeded,
+    TooManyAttempts,
+    Unauthorized,
+)
 from fleet.ids import new_id
 from fleet.logins import CODE_S, LOGIN, SETUP, SETUP_S, Logins
 from fleet.models import PersonRow
 from fleet.passwords import Passwords
 from fleet.records import user_view
+from fleet.second_factors import SecondFactors
 from fleet.throttle import Throttle
 from fleet.token_refusals import TokenRefusals
 from fleet.views import Identity, Role, Session, Tokens, User
@@ -40,11 +49,13 @@ class People:
         passwords: Passwords,
         logins: Logins,
         api_keys: ApiKeys,
+        second_factors: SecondFactors,
         refusals: TokenRefusals,
         audit: Audit,
         clock: Clock,
     ) -> None:
         self._api_keys = api_keys
+        self._second_factors = second_factors
         self._refusals = refusals
         self._database = database
         self._passwords = passwords
@@ -94,8 +105,14 @@ class People:
 
     # Logging in
 
-    async def login(self, username: str, password: str, address: str = "", *, user_agent: str = "") -> Tokens:
-        """Raises Unauthorized (the same for an unknown name, a wrong password, a disabled user), TooManyAttempts."""
+    async def login(
+        self, username: str, password: str, address: str = "", *, otp: str = "", user_agent: str = ""
+    ) -> Tokens:
+        """`otp`: a code of the second factor, for who has one.
+
+        Raises Unauthorized (the same for an unknown name, a wrong password, a disabled user), SecondFactorNeeded,
+        TooManyAttempts.
+        """
         key = (_folded(username)[:128], address)
         self._begin(key, address)
         may_exist = _USERNAME.fullmatch(username.strip()) is not None
@@ -104,6 +121,7 @@ class People:
         if person is None or not fits or person.disabled:
             await self._record_failure(username, address)
             raise Unauthorized
+        await self._ask_second_factor(person, otp, key, address)
         self._succeed(key, address)
         if better is not None:
             await PersonRow.filter(id=person.id, password_hash=person.password_hash).update(password_hash=better)
@@ -179,6 +197,28 @@ class People:
         person = await self.confirm(actor, person_id, password)
         await self.update(actor, person.id, password=new_password)
         return await self._logins.begin(await self._row(person_id), actor.address, user_agent)
+
+    async def enrol_second_factor(self, actor: Actor, person_id: str, password: str) -> tuple[str, str]:
+        """(secret, address for apps); asked for once it is confirmed. Raises Invalid, TooManyAttempts, Conflict."""
+        return await self._second_factors.enrol(await self.confirm(actor, person_id, password))
+
+    async def confirm_second_factor(self, actor: Actor, person_id: str, code: str) -> builtins.list[str]:
+        """The recovery codes, shown once. Raises Conflict, Invalid, TooManyAttempts."""
+        codes = await self._second_factors.confirm(actor, await self._row(person_id), code)
+        self._logins.forget(person_id)
+        return codes
+
+    async def remove_second_factor(self, actor: Actor, person_id: str, password: str) -> None:
+        """One's own. Raises Invalid, TooManyAttempts."""
+        await self.confirm(actor, person_id, password)
+        await self._second_factors.remove(actor, person_id)
+        self._logins.forget(person_id)
+
+    async def reset_second_factor(self, actor: Actor, person_id: str) -> None:
+        """Another's, who has lost it: all their logins end as well. Raises NotFound."""
+        await self._row(person_id)
+        await self._second_factors.remove(actor, person_id)
+        await self._logins.end_all(person_id)
 
     async def confirm(self, actor: Actor, person_id: str, password: str) -> PersonRow:
         """That it is the person who sits there. Raises Invalid, TooManyAttempts (guesses count as at the login)."""
@@ -281,9 +321,21 @@ class People:
         if not await PersonRow.filter(role=Role.ADMIN, disabled=False).exists():
             raise Conflict("this is the last administrator")
 
-    async def _record_failure(self, username: str, address: str) -> None:
+    async def _ask_second_factor(self, person: PersonRow, otp: str, key: tuple[str, str], address: str) -> None:
+        try:
+            await self._second_factors.check(person, otp, address)
+        except SecondFactorNeeded as error:
+            if error.code == "otp_required":
+                # Neither a failure nor a success: a success here would make the next guess at the code free.
+                self._by_account.take_back(key)
+                self._by_address.take_back(address)
+            else:
+                await self._record_failure(person.username, address, {"by": "second factor"})
+            raise
+
+    async def _record_failure(self, username: str, address: str, after: dict[str, Any] | None = None) -> None:
         actor = Actor(kind="user", id=username[:64], address=address)
-        await self._audit.record(actor, "user.login_failed", "user", username[:64])
+        await self._audit.record(actor, "user.login_failed", "user", username[:64], None, after)
 
     async def _row(self, id: str) -> PersonRow:  # noqa: A002
         row = await PersonRow.get_or_none(id=id)

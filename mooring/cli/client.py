@@ -26,9 +26,11 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 class ApiError(Exception):
     """The server said no (exit code 1), or the call could not be made as given (exit code 2)."""
 
-    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+    def __init__(self, message: str, *, exit_code: int = 1, code: str = "") -> None:
+        """`code`: what the server calls it, where a program has to know."""
         super().__init__(message)
         self.exit_code = exit_code
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ class Api:
             raise ApiError(f"cannot reach {self.session._base_url}: {error}; is `mooring serve` running?") from error
         except ValueError as error:
             raise ApiError(f"{self.session._base_url} did not answer in JSON: is it Mooring's admin port?") from error
-        raise ApiError(_problem(answer.status, body))
+        code = str(body.get("code") or "") if isinstance(body, dict) else ""
+        raise ApiError(_problem(answer.status, body), code=code)
 
 
 @asynccontextmanager

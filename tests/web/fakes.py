@@ -196,7 +196,9 @@ class People:
     ) -> Tokens:
         raise Conflict("there is an administrator already")
 
-    async def login(self, username: str, password: str, address: str = "", *, user_agent: str = "") -> Tokens:
+    async def login(
+        self, username: str, password: str, address: str = "", *, otp: str = "", user_agent: str = ""
+    ) -> Tokens:
         if self.failures >= 5:
             raise TooManyAttempts(29.2)
         if username not in self.users or password != PASSWORD:
@@ -241,6 +243,18 @@ class People:
         if password != PASSWORD:
             raise Invalid("password", "is not right")
         return self._tokens(self._by_id(person_id).username)
+
+    async def enrol_second_factor(self, actor: Actor, person_id: str, password: str) -> tuple[str, str]:
+        return "SECRET", "otpauth://totp/Mooring:x?secret=SECRET"
+
+    async def confirm_second_factor(self, actor: Actor, person_id: str, code: str) -> Sequence[str]:
+        return ["AAAA-AAAA-AAAA-AAAA"]
+
+    async def remove_second_factor(self, actor: Actor, person_id: str, password: str) -> None:
+        pass
+
+    async def reset_second_factor(self, actor: Actor, person_id: str) -> None:
+        self._by_id(person_id)
 
     async def identify(self, token: str, address: str = "") -> Identity:
         return Identity(user=await self.verify(token), login_id="L1")

@@ -1,5 +1,8 @@
 """What people do with their own account over the API, against the real server."""
 
+import time
+
+from fleet.totp import STEP_S, code_at
 from tests.web.conftest import Site
 from tests.web.test_live import close_code, connected, subscribe
 from tests.web.test_with_fleet import PASSWORD, admin, got, link, login, made, site
@@ -41,6 +44,29 @@ async def test_the_password_is_changed_by_who_knows_it(site: Site, admin: str) -
     assert (await got(site, tokens["access_token"], "auth/me"))["username"] == "alice"
 
 
+async def test_a_second_factor_is_set_up_asked_for_and_reset(site: Site, admin: str) -> None:
+    async def log_in(**options: str) -> tuple[int, str | None]:
+        body = {"username": "bob", "password": PASSWORD, **options}
+        answer = await site.ask("POST", "/api/v1/auth/login", role=None, json=body)
+        return answer.status, answer.json.get("code")
+
+    bob = await made(site, admin, "users", {"username": "bob", "password": PASSWORD, "role": "viewer"})
+    token = await login(site, "bob")
+    begun = await made(site, token, "users/me/second-factor", {"password": PASSWORD})
+    step = int(time.time()) // STEP_S
+    confirmed = await made(site, token, "users/me/second-factor:confirm", {"code": code_at(begun["secret"], step)})
+    assert await log_in() == (401, "otp_required")
+    assert await log_in(otp="000000") == (401, "otp_invalid")
+    assert await log_in(otp=confirmed["recovery_codes"][0]) == (200, None)
+    assert [user["second_factor"] for user in (await got(site, admin, "users"))["items"]] == [False, True]
+    reset = f"/api/v1/users/{bob['id']}/second-factor"
+    assert (await site.ask("DELETE", reset, role=token)).status == 403
+    assert (await site.ask("DELETE", reset, role=admin)).status == 204
+    assert await log_in() == (200, None)
+    me = (await got(site, admin, "auth/me"))["id"]
+    assert (await site.ask("DELETE", f"/api/v1/users/{me}/second-factor", role=admin)).status == 403
+
+
 async def test_an_api_key_reaches_none_of_it(site: Site, admin: str) -> None:
     key = (await made(site, admin, "api-keys", {"name": "ci", "role": "admin"}))["key"]
     body = {"password": PASSWORD, "new_password": "a longer password"}
@@ -49,5 +75,8 @@ async def test_an_api_key_reaches_none_of_it(site: Site, admin: str) -> None:
         ("DELETE", "sessions/x", None),
         ("POST", "sessions:end-others", None),
         ("POST", "password", body),
+        ("POST", "second-factor", {"password": PASSWORD}),
+        ("POST", "second-factor:confirm", {"code": "000000"}),
+        ("POST", "second-factor:remove", {"password": PASSWORD}),
     ]:
         assert (await site.ask(method, f"/api/v1/users/me/{path}", role=key, json=sent)).status == 403, path

@@ -2,7 +2,7 @@
 
 from fleet.views import Role
 from fleet.views import Tokens as IssuedTokens
-from web.access import clear_refresh_cookie, give_refresh_cookie, refresh_cookie
+from web.access import clear_refresh_cookie, give_refresh_cookie, in_person, refresh_cookie
 from web.api.layer import Header, Routes
 from web.api.problem import Problem
 from web.call import Call
@@ -53,7 +53,10 @@ async def set_up(call: Call, body: Setup) -> Tokens:
 )
 async def login(call: Call, body: Login) -> Tokens:
     return given(
-        call, await call.fleet.people.login(body.username, body.password, call.address, user_agent=call.user_agent)
+        call,
+        await call.fleet.people.login(
+            body.username, body.password, call.address, otp=body.otp, user_agent=call.user_agent
+        ),
     )
 
 
@@ -121,6 +124,17 @@ async def update_user(call: Call, user_id: Id, body: UserUpdate) -> User:
         call.actor, user_id, role=body.role, password=body.password, disabled=body.disabled
     )
     return User.model_validate(user.json())
+
+
+@users.delete(
+    "/api/v1/users/{id}/second-factor", summary="Take away a second factor that is lost", role=Role.ADMIN, raises=(404,)
+)
+async def reset_second_factor(call: Call, user_id: Id) -> None:
+    """Ends all sessions of the account too. Your own: see `users/me/second-factor:remove`."""
+    in_person(call)
+    if user_id == call.person.id:
+        raise Problem(403, "your own second factor is removed with your password: users/me/second-factor:remove")
+    await call.fleet.people.reset_second_factor(call.actor, user_id)
 
 
 @users.delete("/api/v1/users/{id}", summary="Delete an account", role=Role.ADMIN, raises=(404, 409))

@@ -1,11 +1,21 @@
-"""What people do with their own account: sessions, password. API keys may not."""
+"""What people do with their own account: sessions, password, second factor. API keys may not."""
 
 from fleet.views import Role
 from web.access import in_person
 from web.api.layer import Routes
 from web.call import Call
 from web.routes.accounts import COOKIE, given
-from web.schemas.accounts import PasswordChange, SessionOut, SessionPage, SessionsEnded, Tokens
+from web.schemas.accounts import (
+    PasswordChange,
+    PresentPassword,
+    RecoveryCodes,
+    SecondFactorCode,
+    SecondFactorEnrolment,
+    SessionOut,
+    SessionPage,
+    SessionsEnded,
+    Tokens,
+)
 from web.schemas.base import Id
 
 own_account = Routes("Own account", "Your sessions, password and second factor. An API key reaches none of it.")
@@ -45,3 +55,26 @@ async def change_own_password(call: Call, body: PasswordChange) -> Tokens:
         call.actor, call.person.id, body.password, body.new_password, user_agent=call.user_agent
     )
     return given(call, tokens)
+
+
+@own_account.post(
+    f"{_ME}/second-factor", summary="Begin to set up a second factor", role=Role.VIEWER, status=201, raises=(409, 429)
+)
+async def enrol_second_factor(call: Call, body: PresentPassword) -> SecondFactorEnrolment:
+    """Logins are asked for it once it is confirmed with a first code (RFC 6238: SHA-1, 6 digits, 30 seconds)."""
+    in_person(call)
+    secret, uri = await call.fleet.people.enrol_second_factor(call.actor, call.person.id, body.password)
+    return SecondFactorEnrolment(secret=secret, uri=uri)
+
+
+@own_account.post(f"{_ME}/second-factor:confirm", summary="Confirm it with a code", role=Role.VIEWER, raises=(409, 429))
+async def confirm_second_factor(call: Call, body: SecondFactorCode) -> RecoveryCodes:
+    in_person(call)
+    codes = await call.fleet.people.confirm_second_factor(call.actor, call.person.id, body.code)
+    return RecoveryCodes(recovery_codes=codes)
+
+
+@own_account.post(f"{_ME}/second-factor:remove", summary="Remove it", role=Role.VIEWER, raises=(429,))
+async def remove_second_factor(call: Call, body: PresentPassword) -> None:
+    in_person(call)
+    await call.fleet.people.remove_second_factor(call.actor, call.person.id, body.password)

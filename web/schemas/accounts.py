@@ -20,6 +20,11 @@ class Login(In):
     # Neither is held to the rules for new accounts: a wrong one is answered 401, whatever it looks like.
     username: str = Field(min_length=1, max_length=256)
     password: str = Field(min_length=1, max_length=1024)
+    otp: str = Field(
+        default="",
+        max_length=64,
+        description='A code of the second factor, or a recovery code; asked for by a 401 with code "otp_required".',
+    )
 
 
 class Exchange(In):
@@ -73,6 +78,23 @@ class SessionPage(Page[SessionOut]):
 
 class SessionsEnded(Out):
     ended: int
+
+
+class PresentPassword(In):
+    password: str = Field(min_length=1, max_length=1024, description="The present one.")
+
+
+class SecondFactorEnrolment(Out):
+    secret: str = Field(description="In base 32, to be typed into an authenticator app.")
+    uri: str = Field(description="The same as an app reads it, as a rule from a QR code.")
+
+
+class SecondFactorCode(In):
+    code: str = Field(min_length=1, max_length=64, description="What the app shows now.")
+
+
+class RecoveryCodes(Out):
+    recovery_codes: list[str] = Field(description="Each lets you in once without the app. Shown this once.")
 
 
 class PasswordChange(In):
