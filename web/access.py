@@ -36,7 +36,14 @@ async def open_call(request: web.Request, route: Route) -> Call:
 
 def person_of(identity: Identity) -> Person:
     user = identity.user
-    return Person(id=user.id, username=user.username, role=user.role, name=identity.name, login_id=identity.login_id)
+    return Person(
+        id=user.id,
+        username=user.username,
+        role=user.role,
+        name=identity.name,
+        login_id=identity.login_id,
+        second_factor=user.second_factor,
+    )
 
 
 def in_person(call: Call) -> str:

@@ -25,6 +25,7 @@ class Person:
     """For the audit: the user name, and the API key's if one was used."""
     login_id: str | None
     """None for an API key."""
+    second_factor: bool
 
 
 @dataclass(slots=True, kw_only=True)

@@ -97,7 +97,8 @@ async def logout(call: Call, body: Refresh) -> None:
 
 @signing_in.get("/api/v1/auth/me", summary="Who is signed in", role=Role.VIEWER)
 async def get_me(call: Call) -> Me:
-    return Me(id=call.person.id, username=call.person.username, role=call.person.role)
+    person = call.person
+    return Me(id=person.id, username=person.username, role=person.role, second_factor=person.second_factor)
 
 
 def given(call: Call, tokens: IssuedTokens) -> Tokens:

@@ -60,6 +60,7 @@ class Me(Out):
     id: str
     username: str
     role: Role
+    second_factor: bool = Field(description="Whether logins are asked for a code as well.")
 
 
 class SessionOut(Out):
