@@ -117,19 +117,19 @@ class Database:
 
     async def open(self) -> None:
         """Migrate, then connect. Raises SetupError when the schema is newer than this program or cannot be reached."""
-        if self.path is not None:
-            _make_private(self.path)
-        await self._open(self.migrate)
+        await self._open(self.migrate, make=True)
 
     async def attach(self) -> None:
         """Connect to what is there, also while a server runs on it: nothing is made or migrated. Raises SetupError."""
         if self.path is not None and not self.path.is_file():
             raise SetupError(f"there is no fleet's database {self.path}")
-        await self._open(self._require_schema)
+        await self._open(self._require_schema, make=False)
 
-    async def _open(self, prepare: Callable[[], Awaitable[object]]) -> None:
+    async def _open(self, prepare: Callable[[], Awaitable[object]], *, make: bool) -> None:
         try:
             if self.path is not None:
+                if make:
+                    _make_private(self.path)
                 await asyncio.to_thread(_check, self.path)
             await prepare()
             context = TortoiseContext()
