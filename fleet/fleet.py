@@ -156,6 +156,7 @@ class Fleet:
                 database=self.database, seal=Seal(secret, purpose="second factor"), audit=self.audit, clock=clock
             ),
             refusals=self._refusals,
+            require_second_factor=options.require_second_factor,
             audit=self.audit,
             clock=clock,
         )

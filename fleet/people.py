@@ -6,6 +6,7 @@ there is always at least one administrator after that.
 
 import builtins
 import re
+from dataclasses import replace
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
@@ -51,12 +52,14 @@ class People:
         api_keys: ApiKeys,
         second_factors: SecondFactors,
         refusals: TokenRefusals,
+        require_second_factor: bool,
         audit: Audit,
         clock: Clock,
     ) -> None:
         self._api_keys = api_keys
         self._second_factors = second_factors
         self._refusals = refusals
+        self._require_second_factor = require_second_factor
         self._database = database
         self._passwords = passwords
         self._logins = logins
@@ -160,18 +163,24 @@ class People:
         await self._logins.end_by(refresh_token)
 
     async def verify(self, access_token: str) -> User:
-        """As `identify`, when only who it is matters."""
-        return (await self.identify(access_token)).user
+        """As `identify`, when only who it is matters. Raises Unauthorized, also while they have to enrol."""
+        identity = await self.identify(access_token)
+        if identity.must_enrol:
+            raise Unauthorized("set up a second factor first")
+        return identity.user
 
     async def identify(self, token: str, address: str = "") -> Identity:
         """Whose access token or API key this is, now: checked against the database, cached. Raises Unauthorized."""
         try:
             if token.startswith(PREFIX):
                 return await self._api_keys.check(token)
-            return await self._logins.check(token)
+            identity = await self._logins.check(token)
         except Unauthorized:
             self._refusals.note(address)
             raise
+        user = identity.user
+        must = self._require_second_factor and user.role is Role.ADMIN and not user.second_factor
+        return replace(identity, must_enrol=True) if must else identity
 
     # One's own
 

@@ -348,6 +348,8 @@ class Identity:
     login_id: str | None = None
     api_key_id: str | None = None
     api_key_name: str | None = None
+    must_enrol: bool = False
+    """May do nothing but set up a second factor."""
 
     @property
     def name(self) -> str:

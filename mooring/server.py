@@ -180,6 +180,7 @@ class Server:
             data_dir=self._settings.data_dir,
             database_url=self._settings.database_url,
             device_http_url=self.device_http_url,
+            require_second_factor=self._settings.admin.require_second_factor,
             ask_about_unknown=self._settings.provisioning.unknown_devices == "ask",
         )
 

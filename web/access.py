@@ -18,6 +18,7 @@ from web.parts import PARTS
 COOKIE = "mooring_refresh"
 COOKIE_PATH = "/api/v1/auth"
 _MAX_TOKEN = 4096
+_WHILE_ENROLLING = ("/api/v1/users/me/", "/api/v1/auth/")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="mooring"'}
 
 
@@ -28,7 +29,12 @@ async def open_call(request: web.Request, route: Route) -> Call:
     token = bearer(request)
     if token is None:
         raise Problem(401, "sign in first: Authorization: Bearer <access token or API key>", headers=_CHALLENGE)
-    person = person_of(await request.app[PARTS].fleet.people.identify(token, request.remote or ""))
+    identity = await request.app[PARTS].fleet.people.identify(token, request.remote or "")
+    person = person_of(identity)
+    if identity.must_enrol and not route.path.startswith(_WHILE_ENROLLING):
+        raise Problem(
+            403, "set up a second factor first, in the settings of your account", code="second_factor_required"
+        )
     if not person.role.covers(route.role):
         raise Problem(403, f"this is for role {route.role}; yours is {person.role}")
     return Call(request=request, signed_in=person)

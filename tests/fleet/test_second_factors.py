@@ -28,7 +28,7 @@ async def _set_up(rig: Rig) -> tuple[str, str, list[str]]:
     """(person's id, secret, recovery codes) of one whose factor is confirmed; its first code is used."""
     people = rig.fleet.people
     await people.ensure_admin("anna", PASSWORD)
-    [anna] = await people.list()
+    anna, *_ = await people.list()
     secret, uri = await people.enrol_second_factor(ANNA, anna.id, PASSWORD)
     assert secret in uri
     await _login(rig)  # not asked for before it is confirmed
@@ -65,7 +65,7 @@ async def test_a_wrong_password_says_nothing_of_the_second_factor(rig: Rig) -> N
 async def test_the_code_of_the_confirmation_does_not_let_in(rig: Rig) -> None:
     people = rig.fleet.people
     await people.ensure_admin("anna", PASSWORD)
-    [anna] = await people.list()
+    anna, *_ = await people.list()
     secret, _ = await people.enrol_second_factor(ANNA, anna.id, PASSWORD)
     await people.confirm_second_factor(ANNA, anna.id, _code(rig, secret))
     await _refused(rig, _code(rig, secret))
@@ -118,7 +118,7 @@ async def test_made_up_codes_are_refused(lite: Rig, otp: str) -> None:
 async def test_a_second_factor_is_begun_with_the_password_and_confirmed_with_a_code(rig: Rig) -> None:
     people = rig.fleet.people
     await people.ensure_admin("anna", PASSWORD)
-    [anna] = await people.list()
+    anna, *_ = await people.list()
     with pytest.raises(Invalid):
         await people.enrol_second_factor(ANNA, anna.id, "wrong")
     with pytest.raises(Conflict):
@@ -153,6 +153,25 @@ async def test_another_administrator_resets_a_lost_one_and_its_sessions_end(rig:
     await _login(rig)
     actions = [entry.action for entry in (await rig.fleet.audit.list(action="second_factor.")).items]
     assert actions == ["second_factor.remove", "second_factor.add"]
+
+
+async def test_where_it_is_required_an_administrator_without_one_may_only_set_one_up(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    async with running(tmp_path, sqlite_url, require_second_factor=True) as rig:
+        people = rig.fleet.people
+        await people.ensure_admin("anna", PASSWORD)
+        bob = await people.create(ANNA, "bob", PASSWORD, Role.OPERATOR)
+        token = (await _login(rig)).access_token
+        assert (await people.identify(token)).must_enrol
+        with pytest.raises(Unauthorized, match="second factor"):
+            await people.verify(token)
+        await people.verify((await people.login("bob", PASSWORD)).access_token)
+        await people.update(ANNA, bob.id, role=Role.ADMIN)
+        assert (await people.identify((await people.login("bob", PASSWORD)).access_token)).must_enrol
+        anna, _, _ = await _set_up(rig)
+        assert not (await people.identify(token)).must_enrol
+        assert (await people.verify(token)).id == anna
 
 
 def _bytes_below(directory: Path) -> bytes:

@@ -67,6 +67,22 @@ async def test_a_second_factor_is_set_up_asked_for_and_reset(site: Site, admin: 
     assert (await site.ask("DELETE", f"/api/v1/users/{me}/second-factor", role=admin)).status == 403
 
 
+async def test_an_administrator_who_has_to_set_one_up_reaches_nothing_else(site: Site, admin: str) -> None:
+    site.fleet.people._require_second_factor = True  # type: ignore[attr-defined]
+    answers = {
+        path: await site.ask("GET", f"/api/v1/{path}", role=admin)
+        for path in ("devices", "users", "api-keys", "audit", "overview", "users/me/sessions", "auth/me")
+    }
+    assert [path for path, answer in answers.items() if answer.status == 200] == ["users/me/sessions", "auth/me"]
+    assert {answer.json["code"] for answer in answers.values() if answer.status == 403} == {"second_factor_required"}
+    async with connected(site, token=admin) as socket:
+        assert await close_code(socket) == live_client.UNAUTHORIZED
+    begun = await made(site, admin, "users/me/second-factor", {"password": PASSWORD})
+    code = code_at(begun["secret"], int(time.time()) // STEP_S)
+    await made(site, admin, "users/me/second-factor:confirm", {"code": code})
+    assert (await got(site, admin, "devices"))["items"] == []
+
+
 async def test_an_api_key_reaches_none_of_it(site: Site, admin: str) -> None:
     key = (await made(site, admin, "api-keys", {"name": "ci", "role": "admin"}))["key"]
     body = {"password": PASSWORD, "new_password": "a longer password"}
