@@ -12,6 +12,7 @@ await fleet.stop()
 import logging
 
 from fleet.access_tokens import AccessTokens, load_secret
+from fleet.api_keys import ApiKeys
 from fleet.artifacts import Artifacts
 from fleet.audit import Audit
 from fleet.authorities import Authorities
@@ -48,9 +49,12 @@ from fleet.provisioning import Provisioning
 from fleet.refused import RefusedMessages
 from fleet.schedule_runs import ScheduleRuns
 from fleet.schedules import Schedules
+from fleet.sealing import Seal
+from fleet.second_factors import SecondFactors
 from fleet.staleness import Staleness
 from fleet.timeline import Timeline
 from fleet.timers import Timers
+from fleet.token_refusals import TokenRefusals
 from fleet.trust import Trust
 from fleet.twin_templates import TwinTemplates
 from fleet.twins import Twins
@@ -75,7 +79,7 @@ class Fleet:
         self._clock = clock
         self.database = Database(options.database_url or f"sqlite://{data_dir / 'fleet.db'}")
         self.timers = Timers(clock)
-        self.audit = Audit(clock, limit=options.audit_limit)
+        self.audit = Audit(database=self.database, clock=clock, limit=options.audit_limit)
         self.timeline = Timeline(database=self.database, bus=bus, clock=clock, limit=options.timeline_limit)
         self._sender = Sender()
         self._directory = Directory()
@@ -182,8 +186,20 @@ class Fleet:
             clock=clock,
             refresh_token_s=options.refresh_token_s,
         )
+        self.api_keys = ApiKeys(database=self.database, audit=self.audit, clock=clock)
+        self._refusals = TokenRefusals(self.audit)
         self.people = People(
-            database=self.database, passwords=self._passwords, logins=self._logins, audit=self.audit, clock=clock
+            database=self.database,
+            passwords=self._passwords,
+            logins=self._logins,
+            api_keys=self.api_keys,
+            second_factors=SecondFactors(
+                database=self.database, seal=Seal(secret, purpose="second factor"), audit=self.audit, clock=clock
+            ),
+            refusals=self._refusals,
+            require_second_factor=options.require_second_factor,
+            audit=self.audit,
+            clock=clock,
         )
         self.outbox = Outbox(
             presence=self.presence,
@@ -257,6 +273,7 @@ class Fleet:
             self.presence.stop,
             self.timeline.stop,
             self._credentials.write_used,
+            self.api_keys.write_used,
             self.database.close,
         ):
             try:
@@ -322,6 +339,8 @@ class Fleet:
         timers.add("find stale devices", 5.0, self._staleness.sweep)
         timers.add("tell of flapping devices", 5.0, self.presence.tell_flapping)
         timers.add("write last used", 10.0, self._credentials.write_used)
+        timers.add("write last use of API keys", 10.0, self.api_keys.write_used)
+        timers.add("write down refused tokens", 60.0, self._refusals.write)
         timers.add("prune timelines", 30.0, self.timeline.prune)
         timers.add("settle campaigns", 60.0, self.campaigns.settle_all)
         timers.add("prune applications", 600.0, self.provisioning.prune)

@@ -388,6 +388,7 @@ class TimelineRow(Model):
         indexes = (Index(fields=("device_id", "id")),)
 
 
+# Its last three columns are the chain (audit_chain.py). No entry has NULL there; a column added later cannot say so.
 class AuditRow(Model):
     id = fields.CharField(ID, primary_key=True)
     at = fields.DatetimeField()
@@ -399,6 +400,9 @@ class AuditRow(Model):
     target_id = fields.CharField(NAME)
     before = fields.TextField(null=True)
     after = fields.TextField(null=True)
+    seq = fields.BigIntField(null=True, unique=True)
+    prev = fields.CharField(64, null=True)
+    digest = fields.CharField(64, null=True)
 
     class Meta:
         table = "audit"
@@ -406,6 +410,18 @@ class AuditRow(Model):
             Index(fields=("target_kind", "target_id", "id")),
             Index(fields=("actor_id", "id")),
         )
+
+
+# One row: the newest entry of the audit, and the newest of those that were dropped. Locked by whoever adds an entry.
+class AuditChainRow(Model):
+    id = fields.IntField(primary_key=True, generated=False)
+    head_seq = fields.BigIntField()
+    head_digest = fields.CharField(64)
+    anchor_seq = fields.BigIntField()
+    anchor_digest = fields.CharField(64)
+
+    class Meta:
+        table = "audit_chain"
 
 
 # `folded` is the user name as it is compared: two names that differ in case alone are one.
@@ -419,9 +435,46 @@ class PersonRow(Model):
     version = fields.IntField(default=1)
     created_at = fields.DatetimeField()
     last_login_at = fields.DatetimeField(null=True)
+    # The second factor: its secret, sealed; since when it is asked for (NULL: not yet); the last step that was used.
+    totp_secret = fields.CharField(255, null=True)
+    totp_since = fields.DatetimeField(null=True)
+    totp_step = fields.BigIntField(null=True)
 
     class Meta:
         table = "person"
+
+
+# What lets somebody in whose second factor is lost, once: the SHA-256 of 80 random bits.
+class RecoveryCodeRow(Model):
+    digest = fields.CharField(64, primary_key=True)
+    person: fields.ForeignKeyRelation[PersonRow] = fields.ForeignKeyField(
+        "fleet.PersonRow", related_name="recovery_rows", on_delete=fields.CASCADE
+    )
+    person_id: str
+
+    class Meta:
+        table = "recovery_code"
+
+
+# For programs: acts for its owner, with a role of its own. `digest` as a device's token's.
+class ApiKeyRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    person: fields.ForeignKeyRelation[PersonRow] = fields.ForeignKeyField(
+        "fleet.PersonRow", related_name="api_key_rows", on_delete=fields.CASCADE
+    )
+    person_id: str
+    name = fields.CharField(64)
+    digest = fields.CharField(64, unique=True)
+    hint = fields.CharField(8)
+    role = fields.CharField(STATE)
+    created_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField(null=True)
+    last_used_at = fields.DatetimeField(null=True)
+    revoked_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "api_key"
+        indexes = (Index(fields=("person_id", "id")),)
 
 
 # One login and all the tokens that grew out of it.
@@ -432,7 +485,9 @@ class LoginRow(Model):
     )
     person_id: str
     address = fields.CharField(ADDRESS, default="")
+    user_agent = fields.CharField(NAME, null=True)
     created_at = fields.DatetimeField()
+    renewed_at = fields.DatetimeField(null=True)
     expires_at = fields.DatetimeField()
     ended_at = fields.DatetimeField(null=True)
 

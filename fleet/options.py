@@ -19,6 +19,8 @@ class FleetOptions:
     access_token_s: int = 900
     refresh_token_s: int = 14 * 86_400
     password_min_length: int = 8
+    require_second_factor: bool = False
+    """Administrators without one may do nothing but set one up."""
     artifact_limit_bytes: int = 1 << 30
     commands_pending_limit: int = 100
     """Unfinished commands a device."""

@@ -204,4 +204,5 @@ def user_view(row: PersonRow) -> User:
         created_at=row.created_at,
         last_login_at=row.last_login_at,
         disabled=row.disabled,
+        second_factor=row.totp_since is not None,
     )

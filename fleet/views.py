@@ -353,6 +353,7 @@ class User:
     created_at: datetime
     last_login_at: datetime | None
     disabled: bool
+    second_factor: bool = False
 
     def json(self) -> dict[str, Any]:
         return {
@@ -362,6 +363,46 @@ class User:
             "created_at": rfc3339(self.created_at),
             "last_login_at": rfc3339_or_none(self.last_login_at),
             "disabled": self.disabled,
+            "second_factor": self.second_factor,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a token speaks for, and by what: a login of theirs, or an API key, whose role is that of `user` here."""
+
+    user: User
+    login_id: str | None = None
+    api_key_id: str | None = None
+    api_key_name: str | None = None
+    must_enrol: bool = False
+    """May do nothing but set up a second factor."""
+
+    @property
+    def name(self) -> str:
+        """For the audit: the user name, and behind a slash, which no user name holds, that of the API key."""
+        return self.user.username if self.api_key_name is None else f"{self.user.username}/{self.api_key_name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A login that stands: from where, with what (as it said), and when it last renewed its tokens."""
+
+    id: str
+    address: str
+    user_agent: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "address": self.address,
+            "user_agent": self.user_agent,
+            "created_at": rfc3339(self.created_at),
+            "last_used_at": rfc3339(self.last_used_at),
+            "expires_at": rfc3339(self.expires_at),
         }
 
 

@@ -184,6 +184,7 @@ class Server:
             database_url=self._settings.database_url,
             device_http_url=self.device_http_url,
             device_jwt_audience=self._settings.device_jwt.audience,
+            require_second_factor=self._settings.admin.require_second_factor,
             ask_about_unknown=self._settings.provisioning.unknown_devices == "ask",
         )
 

@@ -146,6 +146,9 @@ class AdminSettings(Section):
 
     username: str | None = Field(None, description="Made at first start when both are set")
     password: SecretStr | None = Field(None, description="At least 12 characters")
+    require_second_factor: bool = Field(
+        False, description="Administrators without a second factor may do nothing but set one up"
+    )
 
 
 class LogSettings(Section):

@@ -21,6 +21,11 @@ class Person:
     id: str
     username: str
     role: Role
+    name: str
+    """For the audit: the user name, and the API key's if one was used."""
+    login_id: str | None
+    """None for an API key."""
+    second_factor: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +54,11 @@ class Call:
     @property
     def actor(self) -> Actor:
         """Who does it, for the services and the audit."""
-        return Actor(kind="user", id=self.person.username, address=self.address)
+        return Actor(kind="user", id=self.person.name, address=self.address)
+
+    @property
+    def user_agent(self) -> str:
+        return self.request.headers.get("User-Agent", "")
 
     @property
     def parts(self) -> Parts:

@@ -8,7 +8,7 @@ something to translate.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,8 @@ from broker.engine import SessionInfo
 from broker.native.topic_tree import TopicLevels, TopicLook
 from broker.reason import ReasonCode
 from fleet.actor import SYSTEM, Actor
+from fleet.api_keys import ApiKey
+from fleet.audit_chain import START, Mark, Report
 from fleet.authorities import CertificateAuthority
 from fleet.bulk import BulkJob, BulkResult, BulkStatus, Selection, TargetStatus
 from fleet.bulk_actions import ActionType, BulkAction
@@ -43,9 +45,11 @@ from fleet.views import (
     Credential,
     Device,
     DeviceStatus,
+    Identity,
     Job,
     Level,
     Role,
+    Session,
     StepTimeouts,
     TimelineEntry,
     TimelineKind,
@@ -211,10 +215,14 @@ class People:
     async def setup_needed(self) -> bool:
         return False
 
-    async def setup(self, token: str, username: str, password: str, *, address: str = "") -> Tokens:
+    async def setup(
+        self, token: str, username: str, password: str, *, address: str = "", user_agent: str = ""
+    ) -> Tokens:
         raise Conflict("there is an administrator already")
 
-    async def login(self, username: str, password: str, address: str = "") -> Tokens:
+    async def login(
+        self, username: str, password: str, address: str = "", *, otp: str = "", user_agent: str = ""
+    ) -> Tokens:
         if self.failures >= 5:
             raise TooManyAttempts(29.2)
         if username not in self.users or password != PASSWORD:
@@ -222,7 +230,7 @@ class People:
             raise Unauthorized
         return self._tokens(username)
 
-    async def exchange(self, code: str, *, address: str = "") -> Tokens:
+    async def exchange(self, code: str, *, address: str = "", user_agent: str = "") -> Tokens:
         if code != "code":
             raise Unauthorized
         return self._tokens("admin")
@@ -240,6 +248,40 @@ class People:
         if name not in self.users or access_token in self.revoked:
             raise Unauthorized
         return self.users[name]
+
+    async def sessions(self, person_id: str) -> Sequence[Session]:
+        return [
+            Session(id="L1", address="", user_agent="", created_at=NOW, last_used_at=NOW, expires_at=NOW + timedelta(1))
+        ]
+
+    async def end_session(self, actor: Actor, person_id: str, login_id: str) -> None:
+        if login_id != "L1":
+            raise NotFound("session", login_id)
+
+    async def end_other_sessions(self, actor: Actor, person_id: str, login_id: str) -> int:
+        return 1
+
+    async def change_password(
+        self, actor: Actor, person_id: str, password: str, new_password: str, *, user_agent: str = ""
+    ) -> Tokens:
+        if password != PASSWORD:
+            raise Invalid("password", "is not right")
+        return self._tokens(self._by_id(person_id).username)
+
+    async def enrol_second_factor(self, actor: Actor, person_id: str, password: str) -> tuple[str, str]:
+        return "SECRET", "otpauth://totp/Mooring:x?secret=SECRET"
+
+    async def confirm_second_factor(self, actor: Actor, person_id: str, code: str) -> Sequence[str]:
+        return ["AAAA-AAAA-AAAA-AAAA"]
+
+    async def remove_second_factor(self, actor: Actor, person_id: str, password: str) -> None:
+        pass
+
+    async def reset_second_factor(self, actor: Actor, person_id: str) -> None:
+        self._by_id(person_id)
+
+    async def identify(self, token: str, address: str = "") -> Identity:
+        return Identity(user=await self.verify(token), login_id="L1")
 
     async def list(self) -> Sequence[User]:
         return list(self.users.values())
@@ -264,6 +306,37 @@ class People:
         if user.role is Role.ADMIN:
             raise Conflict("this is the last administrator")
         del self.users[user.username]
+
+
+class ApiKeys:
+    def __init__(self) -> None:
+        self.key = ApiKey(
+            id="Y0",
+            name="ci",
+            owner="admin",
+            role=Role.VIEWER,
+            hint="abcd",
+            created_at=NOW,
+            expires_at=None,
+            last_used_at=None,
+            revoked_at=None,
+        )
+
+    async def create(
+        self, actor: Actor, owner_id: str, *, name: str, role: Role, expires_at: datetime | None = None
+    ) -> tuple[ApiKey, str]:
+        return replace(self.key, name=name, role=role, expires_at=expires_at), "mrk_secret"
+
+    async def list(self, owner_id: str | None, *, cursor: str | None = None, limit: int = 50) -> Page[ApiKey]:
+        return Page(items=[self.key], total=1)
+
+    async def get(self, id: str, owner_id: str | None = None) -> ApiKey:
+        if id != self.key.id:
+            raise NotFound("API key", id)
+        return self.key
+
+    async def revoke(self, actor: Actor, id: str, owner_id: str | None = None) -> None:
+        await self.get(id, owner_id)
 
 
 class Twins:
@@ -550,6 +623,18 @@ class Audit:
             after={"id": "pump-7"},
         )
         return Page(items=[entry], total=1)
+
+    async def head(self) -> Mark:
+        return START
+
+    async def anchor(self) -> Mark:
+        return START
+
+    async def verify(self, known: Mark | None = None) -> Report:
+        return Report()
+
+    async def export(self) -> AsyncGenerator[bytes, None]:
+        yield b"{}\n"
 
 
 class Profiles:
@@ -857,6 +942,7 @@ class Fleet:
         self.campaigns = Campaigns(self.artifacts)
         self.timeline = Timeline(self.devices)
         self.audit = Audit()
+        self.api_keys = ApiKeys()
 
 
 class History:

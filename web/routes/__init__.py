@@ -2,6 +2,7 @@
 
 from web.api.layer import Routes
 from web.routes.accounts import signing_in, users
+from web.routes.api_keys import api_keys
 from web.routes.authorities import authorities
 from web.routes.broker import broker
 from web.routes.bulk import bulk
@@ -11,6 +12,7 @@ from web.routes.devices import credentials, devices, timeline, twins
 from web.routes.firmware import artifacts, campaigns
 from web.routes.groups import groups
 from web.routes.imports import imports
+from web.routes.own_account import own_account
 from web.routes.profiles import profiles
 from web.routes.provisioning import provisioning
 from web.routes.schedules import schedules
@@ -40,7 +42,9 @@ SUBJECTS: tuple[Routes, ...] = (
     campaigns,
     broker,
     store,
+    own_account,
     users,
+    api_keys,
     audit,
     system,
 )
