@@ -7,7 +7,6 @@ no credential: their tokens are made when they are handed out.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -15,6 +14,7 @@ import orjson
 from fleet.actor import Actor
 from fleet.audit import Audit
 from fleet.credentials import Credentials
+from fleet.device_import_views import OnConflict, Outcome
 from fleet.directory import Directory
 from fleet.errors import Conflict, Invalid
 from fleet.limits import ATTRIBUTES_LIMIT_BYTES, checked_object
@@ -22,28 +22,6 @@ from fleet.models import DeviceRow, DeviceTagRow, TwinRow
 from fleet.profiles import Profiles
 from fleet.timeline import Timeline
 from fleet.views import DeviceStatus, TimelineKind
-
-
-class OnConflict(StrEnum):
-    """What becomes of a device that is there already."""
-
-    REFUSE = "refuse"
-    UPDATE = "update"
-    SKIP = "skip"
-
-
-class Outcome(StrEnum):
-    PENDING = "pending"
-    CREATED = "created"
-    UPDATED = "updated"
-    UNCHANGED = "unchanged"
-    SKIPPED = "skipped"
-    REFUSED = "refused"
-    CANCELLED = "cancelled"
-    DELETED = "deleted"
-    """Created by the import, and deleted when it was undone."""
-    KEPT = "kept"
-    """Created by the import, and not deleted when it was undone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

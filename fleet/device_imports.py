@@ -10,9 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -20,11 +18,12 @@ from tortoise.exceptions import IntegrityError
 
 from fleet.actor import Actor
 from fleet.audit import Audit
-from fleet.clock import Clock, rfc3339, rfc3339_or_none
+from fleet.clock import Clock
 from fleet.credentials import VALID_LIMIT, Credentials
 from fleet.database import Database, log_failure
-from fleet.device_batches import DeviceBatches, OnConflict, Outcome, Verdict
+from fleet.device_batches import DeviceBatches, Verdict
 from fleet.device_file import DeviceFile, Entry, FileForm
+from fleet.device_import_views import DeviceImport, ImportedRow, ImportStatus, OnConflict, Outcome
 from fleet.devices import Devices
 from fleet.errors import Conflict, NotFound
 from fleet.ids import new_id
@@ -44,55 +43,7 @@ _LOOK_S = 5.0  # for imports of a node that died, and after trouble with the dat
 _RECEIVING = timedelta(hours=1)  # a file that takes longer than this to come has no sender any more
 
 
-class ImportStatus(StrEnum):
-    RECEIVING = "receiving"
-    RUNNING = "running"
-    FINISHED = "finished"
-    CANCELLED = "cancelled"
-    UNDOING = "undoing"
-    UNDONE = "undone"
-
-
 _AT_WORK = (ImportStatus.RUNNING.value, ImportStatus.UNDOING.value)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceImport:
-    """`counts` has a number for each outcome; they add up to `total`."""
-
-    id: str
-    status: ImportStatus
-    on_conflict: OnConflict
-    dry_run: bool
-    total: int
-    counts: dict[Outcome, int]
-    created_by: str
-    created_at: datetime
-    finished_at: datetime | None
-
-    def json(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "status": self.status.value,
-            "on_conflict": self.on_conflict.value,
-            "dry_run": self.dry_run,
-            "total": self.total,
-            "counts": {outcome.value: count for outcome, count in self.counts.items()},
-            "created_by": self.created_by,
-            "created_at": rfc3339(self.created_at),
-            "finished_at": rfc3339_or_none(self.finished_at),
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportedRow:
-    """What became of one device of the file."""
-
-    line: int
-    device_id: str
-    outcome: Outcome
-    column: str
-    reason: str
 
 
 class Receiving:

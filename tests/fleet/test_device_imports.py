@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet.device_batches import OnConflict, Outcome
 from fleet.device_file import FileForm
-from fleet.device_imports import KEPT, UNFINISHED_LIMIT, DeviceImport, ImportStatus
+from fleet.device_import_views import DeviceImport, ImportStatus, OnConflict, Outcome
+from fleet.device_imports import KEPT, UNFINISHED_LIMIT
 from fleet.errors import Conflict, Invalid, NotFound
 from fleet.models import DeviceImportEntryRow, DeviceImportRow
 from tests.fleet.conftest import ANNA, Rig, running

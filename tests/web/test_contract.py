@@ -30,6 +30,7 @@ IDS = {
     "jobs": "J0",
     "keys": "X0",
     "applications": "pump-7",
+    "imports": "N0",
 }
 BODIES: dict[str, Any] = {
     "set_up": {"token": "t", "username": "alice", "password": "long enough"},

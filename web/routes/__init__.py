@@ -5,6 +5,7 @@ from web.routes.accounts import signing_in, users
 from web.routes.broker import broker
 from web.routes.commands import commands
 from web.routes.dead_letters import dead_letters
+from web.routes.device_imports import device_imports
 from web.routes.devices import credentials, devices, timeline, twins
 from web.routes.firmware import artifacts, campaigns
 from web.routes.imports import imports
@@ -18,6 +19,7 @@ SUBJECTS: tuple[Routes, ...] = (
     signing_in,
     devices,
     credentials,
+    device_imports,
     provisioning,
     profiles,
     telemetry,
