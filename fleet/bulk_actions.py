@@ -7,9 +7,16 @@ from typing import Any
 
 from fleet.actor import Actor
 from fleet.commands import Commands
-from fleet.devices import TAG_LENGTH_LIMIT, Devices
+from fleet.devices import Devices
 from fleet.errors import Conflict, Invalid, NotFound, PreconditionFailed
-from fleet.limits import PARAMS_LIMIT_BYTES, TWIN_LIMIT_BYTES, checked_json, checked_object, checked_text
+from fleet.limits import (
+    PARAMS_LIMIT_BYTES,
+    TAG_LENGTH_LIMIT,
+    TWIN_LIMIT_BYTES,
+    checked_json,
+    checked_object,
+    checked_text,
+)
 from fleet.twins import Twins
 from gateway.profiles.commands import TTL_LIMIT_S
 

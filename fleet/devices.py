@@ -17,7 +17,7 @@ from fleet.device_attributes import put_attributes
 from fleet.directory import Directory
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed
 from fleet.forgetting import Forgetting
-from fleet.limits import ATTRIBUTES_LIMIT_BYTES, checked_object, checked_text
+from fleet.limits import ATTRIBUTES_LIMIT_BYTES, checked_object, checked_tags, checked_text
 from fleet.models import DeviceRow, DeviceTagRow, TwinRow
 from fleet.new_credential import NewCredential
 from fleet.page import Page, page_limit
@@ -29,8 +29,6 @@ from fleet.timeline import Timeline
 from fleet.views import Credential, Device, DeviceStatus, TimelineKind
 from gateway.channels import CLAIMANT, is_device_id
 
-TAGS_LIMIT = 32
-TAG_LENGTH_LIMIT = 64
 RETENTION_LIMIT_DAYS = 36_500
 _TRIES = 10  # compare-and-swap losers; each loss means that somebody else got on
 
@@ -80,12 +78,12 @@ class Devices:
         if not is_device_id(id) or id == CLAIMANT:
             raise Invalid("id", "must be 1 to 64 of A-Z a-z 0-9 . _ : -")
         now = self._clock.utc()
-        checked_tags = _checked_tags(tags)
+        tag_list = checked_tags(tags)
         row = DeviceRow(
             id=id,
             name=checked_text("name", name) if name else id,
             profile=checked_text("profile", profile or "", empty=True),
-            tags=orjson.dumps(checked_tags).decode(),
+            tags=orjson.dumps(tag_list).decode(),
             attributes=checked_object("attributes", attributes or {}, limit_bytes=ATTRIBUTES_LIMIT_BYTES),
             status=DeviceStatus.NEVER_SEEN,
             presence=DeviceStatus.NEVER_SEEN,
@@ -95,7 +93,7 @@ class Devices:
         try:
             async with self._database.transaction():
                 await row.save(force_create=True)
-                await DeviceTagRow.bulk_create([DeviceTagRow(device_id=id, tag=tag) for tag in checked_tags])
+                await DeviceTagRow.bulk_create([DeviceTagRow(device_id=id, tag=tag) for tag in tag_list])
                 await put_attributes(id, row.attributes, is_new=True)
                 await TwinRow.create(device_id=id, updated_at=now)
                 _, token = await self._credentials.issue(id)
@@ -186,10 +184,10 @@ class Devices:
             if not 0 <= retention_days <= RETENTION_LIMIT_DAYS:
                 raise Invalid("retention_days", f"must be 0 to {RETENTION_LIMIT_DAYS}")
             changes["retention_days"] = retention_days or None
-        checked_tags = None if tags is None else _checked_tags(tags)
-        if checked_tags is not None:
-            changes["tags"] = orjson.dumps(checked_tags).decode()
-        before, row = await self._write(actor, id, changes, checked_tags, disabled, if_version)
+        tag_list = None if tags is None else checked_tags(tags)
+        if tag_list is not None:
+            changes["tags"] = orjson.dumps(tag_list).decode()
+        before, row = await self._write(actor, id, changes, tag_list, disabled, if_version)
         after = _audited(row)
         changed = [key for key in after if after[key] != before[key]]
         if "profile" in changed or "retention_days" in changed:
@@ -314,13 +312,6 @@ class Devices:
                 await self._audit.record(actor, "device.update", "device", id, before, _audited(row))
                 return before, row
         raise Conflict("too many changes at once: try again")
-
-
-def _checked_tags(tags: Sequence[str]) -> list[str]:
-    checked = sorted({checked_text("tags", tag, limit=TAG_LENGTH_LIMIT) for tag in tags})
-    if len(checked) > TAGS_LIMIT:
-        raise Invalid("tags", f"are more than {TAGS_LIMIT}")
-    return checked
 
 
 def _audited(row: DeviceRow) -> dict[str, Any]:

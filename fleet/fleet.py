@@ -27,6 +27,8 @@ from fleet.credentials import Credentials
 from fleet.data_dir import DataDir
 from fleet.database import Database, log_failure
 from fleet.desk import FleetDesk
+from fleet.device_batches import DeviceBatches
+from fleet.device_imports import DeviceImports
 from fleet.devices import Devices
 from fleet.directory import Directory
 from fleet.downloads import Downloads
@@ -218,6 +220,21 @@ class Fleet:
             clock=clock,
             ask_about_unknown=options.ask_about_unknown,
         )
+        self.device_imports = DeviceImports(
+            database=self.database,
+            batches=DeviceBatches(
+                directory=self._directory,
+                credentials=self._credentials,
+                audit=self.audit,
+                timeline=self.timeline,
+                profiles=self.profiles,
+            ),
+            devices=self.devices,
+            credentials=self._credentials,
+            presence=self.presence,
+            audit=self.audit,
+            clock=clock,
+        )
         claimants = Claimants(provisioning=self.provisioning, sender=self._sender)
         self.guard = DeviceGuard(credentials=self._credentials, directory=self._directory, claimants=claimants)
         self.desk = FleetDesk(
@@ -261,6 +278,7 @@ class Fleet:
         self.timeline.start()
         await self.presence.start()
         self.outbox.start()
+        await self.device_imports.start()
         self.timers.start()
         self.bulk.start()
 
@@ -269,6 +287,7 @@ class Fleet:
         for end in (
             self.bulk.stop,
             self.timers.stop,
+            self.device_imports.stop,
             self.outbox.stop,
             self.presence.stop,
             self.timeline.stop,

@@ -5,7 +5,7 @@ instead: losing a report over an odd character would help nobody.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -18,6 +18,8 @@ PARAMS_LIMIT_BYTES = 32 * 1024
 TWIN_LIMIT_BYTES = 32 * 1024  # four times what AWS allows, and still one MQTT message of the default size
 JSON_DEPTH = 8  # that of an AWS shadow
 PEER_TEXT_LIMIT = 1_024
+TAGS_LIMIT = 32
+TAG_LENGTH_LIMIT = 64
 
 # C0 and C1 controls, line and paragraph separators, and what turns the direction of writing around.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -40,6 +42,14 @@ def checked_prose(field: str, text: str, *, limit: int) -> str:
     """Text of many lines: as `checked_text`, with line breaks and tabs allowed; may be empty."""
     checked_text(field, re.sub(r"[\r\n\t]", " ", text), limit=limit, empty=True)
     return text.strip()
+
+
+def checked_tags(tags: Sequence[str]) -> list[str]:
+    """Each once, sorted. Raises Invalid."""
+    checked = sorted({checked_text("tags", tag, limit=TAG_LENGTH_LIMIT) for tag in tags})
+    if len(checked) > TAGS_LIMIT:
+        raise Invalid("tags", f"are more than {TAGS_LIMIT}")
+    return checked
 
 
 def peer_text(text: object, limit: int = PEER_TEXT_LIMIT) -> str:

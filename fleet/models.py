@@ -650,3 +650,39 @@ class BulkTargetRow(Model):
         table = "bulk_target"
         unique_together = (("job", "device_id"),)
         indexes = (Index(fields=("job_id", "status", "device_id")),)
+
+
+# A file of devices being taken in. `turns` counts up with each turn of its work, which puts nodes one after the other.
+class DeviceImportRow(Model):
+    id = fields.CharField(ID, primary_key=True)
+    status = fields.CharField(STATE)
+    on_conflict = fields.CharField(STATE)
+    dry_run = fields.BooleanField(default=False)
+    turns = fields.IntField(default=0)
+    actor_kind = fields.CharField(STATE)
+    created_by = fields.CharField(NAME)
+    address = fields.CharField(ADDRESS, default="")
+    created_at = fields.DatetimeField()
+    finished_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "device_import"
+
+
+# One device of the file. `given`: what the file says of it; `is_handed_out`: a token was made of it for who imported.
+class DeviceImportEntryRow(Model):
+    id = fields.IntField(primary_key=True)
+    owner: fields.ForeignKeyRelation[DeviceImportRow] = fields.ForeignKeyField(
+        "fleet.DeviceImportRow", related_name="entry_rows", on_delete=fields.CASCADE
+    )
+    line = fields.IntField()
+    device_id = fields.CharField(DEVICE_ID)
+    given = fields.TextField()
+    outcome = fields.CharField(STATE)
+    column = fields.CharField(NAME, default="")
+    reason = fields.TextField(default="")
+    is_handed_out = fields.BooleanField(default=False)
+
+    class Meta:
+        table = "device_import_entry"
+        indexes = (Index(fields=("owner_id", "outcome", "id")),)

@@ -6,10 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from mooring.cli.client import DEFAULT_URL, Api, TokenOption, UrlOption, call
+from mooring.cli.device_files import export_devices, import_devices
 from mooring.cli.output import Format, OutputOption, show, show_one
 
-app = typer.Typer(help="Devices: list, add, show, delete, latest readings.", no_args_is_help=True)
+app = typer.Typer(help="Devices: list, add, show, delete, import, export, latest readings.", no_args_is_help=True)
 tokens = typer.Typer(help="A device's tokens: list, add, revoke.", no_args_is_help=True)
+app.command("import")(import_devices)
+app.command("export")(export_devices)
 COLUMNS = ("id", "status", "name", "profile", "firmware", "last_seen", "tags")
 
 

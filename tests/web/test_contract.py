@@ -35,6 +35,7 @@ IDS = {
     "applications": "pump-7",
     "schedules": "S0",
     "templates": "W0",
+    "imports": "N0",
 }
 BODIES: dict[str, Any] = {
     "set_up": {"token": "t", "username": "alice", "password": "long enough"},

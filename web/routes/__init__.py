@@ -8,6 +8,7 @@ from web.routes.broker import broker
 from web.routes.bulk import bulk
 from web.routes.commands import commands
 from web.routes.dead_letters import dead_letters
+from web.routes.device_imports import device_imports
 from web.routes.devices import credentials, devices, timeline, twins
 from web.routes.firmware import artifacts, campaigns
 from web.routes.groups import groups
@@ -28,6 +29,7 @@ SUBJECTS: tuple[Routes, ...] = (
     bulk,
     credentials,
     authorities,
+    device_imports,
     provisioning,
     profiles,
     telemetry,
