@@ -201,6 +201,29 @@ async def test_guessing_at_keys_is_slowed_down_by_address(lite: Rig) -> None:
     assert await ask(lite, key, address="192.0.2.1")
 
 
+async def test_a_device_that_asks_on_in_vain_throttles_nobody_behind_its_address(lite: Rig) -> None:
+    _, approval = await claim_key(lite, ClaimMode.APPROVAL)
+    _, used_up = await claim_key(lite, uses_limit=1)
+    _, key = await claim_key(lite)
+    assert await ask(lite, used_up, "first")
+    assert await ask(lite, approval, "unwanted", NONCE) is None
+    await lite.fleet.provisioning.reject(ANNA, "unwanted")
+    for _ in range(30):
+        assert await refusal(lite, approval, "unwanted", NONCE) == "rejected"
+        assert await refusal(lite, used_up, "second") == "claim_key_used_up"
+    assert await ask(lite, key)
+
+
+async def test_nobody_takes_a_client_id_of_another_device_for_an_id(rig: Rig) -> None:
+    _, key = await claim_key(rig)
+    await rig.device("pump-7")
+    for device_id in ("pump-7:", "pump-7:main", "pump-7:a:b"):
+        assert await refusal(rig, key, device_id) == "already_provisioned"
+    assert await ask(rig, key, "pump-8:main")
+    assert await refusal(rig, key, "pump-8:main:b") == "already_provisioned"
+    assert await ask(rig, key, "00:1b:44:11:3a:b7")
+
+
 @pytest.mark.parametrize("device_id", ["", "a/b", "provision", "x" * 65, "..", "pump 7", "pump\x00", "+", "#", "$SYS"])
 async def test_ids_that_no_device_may_have_are_refused(lite: Rig, device_id: str) -> None:
     _, key = await claim_key(lite)
