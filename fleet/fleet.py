@@ -161,7 +161,7 @@ class Fleet:
             clock=clock,
             ask_about_unknown=options.ask_about_unknown,
         )
-        claimants = Claimants(provisioning=self.provisioning, sender=self._sender)
+        claimants = Claimants(provisioning=self.provisioning, sender=self._sender, clock=clock)
         self.guard = DeviceGuard(credentials=self._credentials, directory=self._directory, claimants=claimants)
         self.desk = FleetDesk(credentials=self._credentials, downloads=self.downloads, provisioning=self.provisioning)
         self.inbox = Inbox(

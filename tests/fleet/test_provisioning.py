@@ -293,6 +293,43 @@ async def test_a_question_over_mqtt_is_answered_on_the_same_connection(lite: Rig
     assert lite.fleet.presence.heard_at("pump-7") is None  # asking is not being here
 
 
+async def test_nobody_comes_between_a_claimant_and_its_answer(tmp_path: Path, sqlite_url: str) -> None:
+    async with running(tmp_path, sqlite_url, ask_about_unknown=True) as rig:
+        _, key = await claim_key(rig)
+        _, other = await claim_key(rig)
+
+        async def connect(password: str, address: str = HERE) -> ReasonCode:
+            return await rig.fleet.guard.connect(request("provision:pump-7", password, address=address))
+
+        assert await connect("", "192.0.2.1") is ReasonCode.SUCCESS
+        assert await connect("", "192.0.2.2") is ReasonCode.SERVER_BUSY  # it would hear the answer
+        assert await connect("", "192.0.2.1") is ReasonCode.SUCCESS
+        assert await connect(key) is ReasonCode.SUCCESS
+        # The stranger's last question, still on its way when the key came: it must not be let in by that key.
+        assert (await question(rig, {"nonce": "a nonce of the stranger"}))["reason"] == "try_again"
+        assert (await rig.fleet.devices.list()).total == 0
+        rig.clock.move(2.0)
+        for password, address in (("", "192.0.2.1"), (other, HERE)):
+            assert await connect(password, address) is ReasonCode.SERVER_BUSY
+        assert await connect(key, "192.0.2.9") is ReasonCode.SUCCESS  # the same, by another network
+        assert (await question(rig, {"nonce": NONCE}))["status"] == "provisioned"
+
+
+async def test_an_id_is_held_until_a_minute_after_the_last_question(tmp_path: Path, sqlite_url: str) -> None:
+    async with running(tmp_path, sqlite_url, ask_about_unknown=True) as rig:
+
+        async def connect(address: str) -> ReasonCode:
+            return await rig.fleet.guard.connect(request("provision:pump-7", "", address=address))
+
+        assert await connect(HERE) is ReasonCode.SUCCESS
+        rig.clock.move(59)
+        assert (await question(rig, {"nonce": NONCE}))["status"] == "pending"
+        rig.clock.move(59)
+        assert await connect("192.0.2.1") is ReasonCode.SERVER_BUSY
+        rig.clock.move(1)
+        assert await connect("192.0.2.1") is ReasonCode.SUCCESS
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
