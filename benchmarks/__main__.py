@@ -5,10 +5,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import ingest, ingest_scaling, report, scaling, store_size, stores
+from benchmarks import fleet, ingest, ingest_scaling, report, scaling, store_size, stores
 from benchmarks.contenders import Contenders
 
-GROWTH = {"scaling": scaling.run, "ingest-scaling": ingest_scaling.run, "store-size": store_size.run}
+GROWTH = {
+    "scaling": scaling.run,
+    "ingest-scaling": ingest_scaling.run,
+    "store-size": store_size.run,
+    "fleet": fleet.run,
+}
 DEVICES = 10_000
 
 

@@ -5,17 +5,20 @@ marked back when nobody took it: after a crash in between it goes out again and 
 While the device is connected and does not answer it is sent again with back-off, and once more at each reconnect.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 from tortoise.exceptions import IntegrityError
+from tortoise.expressions import Q
 
 from fleet.actor import Actor
 from fleet.audit import Audit
 from fleet.clock import Clock, unix_ms
+from fleet.command_queue import CommandQueue
 from fleet.database import Database
 from fleet.errors import Conflict, Invalid, NotFound
 from fleet.ids import new_id
@@ -27,15 +30,16 @@ from fleet.outbox import Greeting
 from fleet.page import Page, decode_cursor, encode_cursor, page_limit
 from fleet.ports import Sender
 from fleet.presence import Presence
-from fleet.records import command_view
+from fleet.profiles import Profiles
 from fleet.timeline import Timeline
 from fleet.views import Command, Level, TimelineKind
 from gateway.bus import Bus, Event
 from gateway.channels import COMMANDS
+from gateway.profiles.commands import NO_RULE, TTL_LIMIT_S, CommandRule, Delivery, UnfitCommand
 
 logger = logging.getLogger(__name__)
 
-TTL_LIMIT_S = 30 * 86_400
+_TTL_S = 3600  # of a command of which neither its sender nor a profile says anything
 _TRIES = 10  # compare-and-swap losers; each loss means that somebody else got on
 _RESEND_FIRST_S = 10.0
 _RESEND_CAP_S = 300.0
@@ -73,6 +77,7 @@ class Commands:
         timeline: Timeline,
         bus: Bus,
         clock: Clock,
+        profiles: Profiles,
         pending_limit: int,
     ) -> None:
         self._database = database
@@ -82,17 +87,35 @@ class Commands:
         self._timeline = timeline
         self._bus = bus
         self._clock = clock
+        self._profiles = profiles
         self._pending_limit = pending_limit
+        self._queue = CommandQueue(presence)
+        self._sequence = asyncio.Lock()
         self.nudge: Callable[..., None] = lambda device_id, *owed: None
         """Tells the outbox that a device is owed something."""
 
-    async def create(self, actor: Actor, device_id: str, name: str, params: Any = None, ttl_s: float = 3600) -> Command:
-        """Queue a command and, if the device is there, send it.
+    async def create(
+        self,
+        actor: Actor,
+        device_id: str,
+        name: str,
+        params: Any = None,
+        ttl_s: float | None = None,
+        delivery: Delivery | None = None,
+        also: Callable[[str], Awaitable[None]] | None = None,
+    ) -> Command:
+        """Queue a command and, if the device is there, send it; what is None is as the device's profile says.
 
-        Raises NotFound, Invalid, Conflict (the device is disabled, or has too many unfinished commands).
+        `also` is called with the command's id in the transaction that makes it, and may undo it by raising.
+        Raises NotFound, Invalid (also: not as the profile has it), Conflict (the device is disabled, or has too many
+        unfinished commands).
         """
         name = checked_text("name", name)
-        text = checked_json("params", {} if params is None else params, limit_bytes=PARAMS_LIMIT_BYTES)
+        params = {} if params is None else params
+        text = checked_json("params", params, limit_bytes=PARAMS_LIMIT_BYTES)
+        rule = self._checked_rule(device_id, name, params)
+        if ttl_s is None:
+            ttl_s = rule.ttl_s or _TTL_S
         if not 1 <= ttl_s <= TTL_LIMIT_S:
             raise Invalid("ttl", f"must be from 1 to {TTL_LIMIT_S} seconds")
         now = self._clock.utc()
@@ -101,6 +124,8 @@ class Commands:
             device_id=device_id,
             name=name,
             params=text,
+            sequential=(delivery or rule.delivery) is Delivery.SEQUENTIAL,
+            timeout_s=rule.timeout_s,
             status=COMMAND.initial,
             created_by=actor.id,
             created_at=now,
@@ -121,16 +146,18 @@ class Commands:
                 await self._audit.record(
                     actor, "command.create", "command", row.id, None, {"device": device_id, "name": name}
                 )
+                if also is not None:
+                    await also(row.id)
         except IntegrityError as error:
             raise NotFound("device", device_id) from error
         self._tell(row, f"{name}: {actor.id} asked for it")
         if self._presence.is_connected(device_id) and not await self._send(row):
             self.nudge(device_id)
-        return command_view(row)
+        return await self._view(row)
 
     async def get(self, id: str) -> Command:  # noqa: A002
         """Raises NotFound."""
-        return command_view(await self._row(id))
+        return await self._view(await self._row(id))
 
     async def list(
         self,
@@ -155,7 +182,7 @@ class Commands:
             rows = rows.filter(id__lt=decode_cursor(cursor, str)[0])
         found = await rows.order_by("-id").limit(limit + 1)
         return Page(
-            items=[command_view(row) for row in found[:limit]],
+            items=await self._queue.views(found[:limit]),
             next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
             total=total,
         )
@@ -172,12 +199,12 @@ class Commands:
                 if answer is Answer.ILLEGAL:
                     raise Conflict(f"the command is {row.status} already")
                 if answer is Answer.IGNORED:
-                    return command_view(row)
+                    return await self._view(row)
                 await self._audit.record(
                     actor, "command.cancel", "command", id, {"status": before}, {"status": row.status}
                 )
             self._tell(row, f"{row.name}: cancelled by {actor.id}")
-            return command_view(row)
+            return await self._view(row)
         raise Conflict("too many changes at once: try again")
 
     async def pending(self) -> int:
@@ -231,8 +258,8 @@ class Commands:
     async def expire(self) -> None:
         """For the timers: end what has run out of time."""
         now = self._clock.utc()
-        rows = await CommandRow.filter(status__in=COMMAND_UNFINISHED, expires_at__lte=now).limit(_TURN)
-        for row in rows:
+        over = Q(expires_at__lte=now) | Q(answer_by__lte=now)
+        for row in await CommandRow.filter(over, status__in=COMMAND_UNFINISHED).limit(_TURN):
             if await self._step(row, CommandEvent.EXPIRE) is Answer.MOVED:
                 self._tell(row, f"{row.name}: expired after {row.attempts} attempts")
 
@@ -248,7 +275,15 @@ class Commands:
 
     async def _send(self, row: CommandRow) -> bool:
         """Hand it to the gateway, after the row says so; True when there is nothing left to do for it now."""
-        if row.expires_at <= self._clock.utc():
+        if not row.sequential:
+            return await self._send_now(row)
+        async with self._sequence:  # between asking whether it is its turn and writing that it is
+            # One that waits is nobody's debt: the end of the one before it has it sent.
+            return await self._queue.is_held_back(row) or await self._send_now(row)
+
+    async def _send_now(self, row: CommandRow) -> bool:
+        now = self._clock.utc()
+        if row.expires_at <= now or (row.answer_by is not None and row.answer_by <= now):
             return True
         if await self._step(row, CommandEvent.SEND) is not Answer.MOVED:
             return True  # ended, or somebody else is at it
@@ -280,7 +315,23 @@ class Commands:
         if not await CommandRow.filter(id=row.id, version=row.version).update(**news):
             return None
         row.update_from_dict(news)
+        if row.sequential and step.state in COMMAND.final:
+            self.nudge(row.device_id)  # the next one's turn
         return step.answer
+
+    def _checked_rule(self, device_id: str, name: str, params: Any) -> CommandRule:
+        profile = self._profiles.of(device_id)
+        if profile is None:
+            return NO_RULE
+        try:
+            profile.commands.check(name, params)
+        except UnfitCommand as error:
+            raise Invalid(error.field, error.detail) from error
+        return profile.commands.rule_of(name)
+
+    async def _view(self, row: CommandRow) -> Command:
+        [view] = await self._queue.views([row])
+        return view
 
     async def _record_late(self, row: CommandRow, status: str, result: str) -> None:
         """The answer to a command that has ended: kept once, for people to see, and not applied."""
@@ -298,7 +349,7 @@ class Commands:
     def _tell(self, row: CommandRow, summary: str) -> None:
         """After a commit: the live views, and the timeline when there is something to say."""
         if self._bus.watched("commands"):
-            self._bus.publish(Event(channel="commands", device_id=row.device_id, data=command_view(row).json()))
+            self._bus.publish(Event(channel="commands", device_id=row.device_id, data=self._queue.view(row).json()))
         if summary:
             level = _LEVELS.get(CommandState(row.status), Level.INFO)
             data = {"command": row.id, "name": row.name, "status": str(row.status)}
@@ -311,15 +362,18 @@ def _effect(row: CommandRow, effect: CommandEffect, now: datetime) -> dict[str, 
         case CommandEffect.COUNT_ATTEMPT:
             attempts = row.attempts + 1
             waits = row.status in (CommandState.QUEUED, CommandState.SENT)
+            times_out = row.timeout_s is not None and row.sent_at is None
             return {
                 "attempts": attempts,
                 "sent_at": row.sent_at or now,
+                "answer_by": now + timedelta(seconds=row.timeout_s or 0) if times_out else row.answer_by,
                 "next_send_at": now + timedelta(seconds=resend_delay_s(attempts)) if waits else None,
             }
         case CommandEffect.FORGET_ATTEMPT:
             return {
                 "attempts": row.attempts - 1,
                 "sent_at": row.sent_at if row.attempts > 1 else None,
+                "answer_by": row.answer_by if row.attempts > 1 else None,
                 "next_send_at": None,
             }
         case CommandEffect.STOP_SENDING:

@@ -9,8 +9,9 @@ import logging
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ _POSTGRES_WORLD = ("08", "53", "57P", "58")
 #: What asyncpg raises of its own on a connection that broke under it.
 _POSTGRES_LOST = ("InterfaceError", "InternalClientError")
 _MIGRATION_LOCK = 0x6D6F6F72  # pg_advisory_lock key: nodes that start together migrate one after the other
+
+#: What the transaction at work in this context is to do right before its commit.
+_last_steps: ContextVar[list[Callable[[], Awaitable[None]]] | None] = ContextVar("last_steps", default=None)
 
 
 def trouble(error: BaseException) -> DatabaseTrouble | None:
@@ -113,11 +117,21 @@ class Database:
 
     async def open(self) -> None:
         """Migrate, then connect. Raises SetupError when the schema is newer than this program or cannot be reached."""
+        await self._open(self.migrate, make=True)
+
+    async def attach(self) -> None:
+        """Connect to what is there, also while a server runs on it: nothing is made or migrated. Raises SetupError."""
+        if self.path is not None and not self.path.is_file():
+            raise SetupError(f"there is no fleet's database {self.path}")
+        await self._open(self._require_schema, make=False)
+
+    async def _open(self, prepare: Callable[[], Awaitable[object]], *, make: bool) -> None:
         try:
             if self.path is not None:
-                _make_private(self.path)
+                if make:
+                    _make_private(self.path)
                 await asyncio.to_thread(_check, self.path)
-            await self.migrate()
+            await prepare()
             context = TortoiseContext()
             with context:
                 # For the whole process: whoever calls a service may be in a task that was made long before this.
@@ -157,12 +171,32 @@ class Database:
             if hasattr(context, "token"):
                 await context.__aexit__(*sys.exc_info())
             raise
+        around = _last_steps.get()
+        steps = [] if around is None else around
+        before = len(steps)
+        token = _last_steps.set(steps)
         try:
             yield
+            if around is None:
+                for step in steps:
+                    await step()
         except BaseException:
+            del steps[before:]
             await context.__aexit__(*sys.exc_info())
             raise
+        finally:
+            _last_steps.reset(token)
         await context.__aexit__(None, None, None)
+
+    def before_commit(self, step: Callable[[], Awaitable[None]]) -> bool:
+        """Have the transaction that the caller is in do this last, as part of it; False where there is none.
+
+        For what all writers have to take in turn: so it is held for the shortest time, and nothing is taken after it.
+        """
+        steps = _last_steps.get()
+        if steps is not None:
+            steps.append(step)
+        return steps is not None
 
     async def execute(self, statement: str, values: Sequence[object]) -> list[dict[str, Any]]:
         """A statement that the models cannot say, with ? for its values; the rows that it returns."""
@@ -229,6 +263,19 @@ class Database:
             yield
         finally:
             await connection.close()
+
+    async def _require_schema(self) -> None:
+        async with TortoiseContext() as context:
+            config = tortoise_config(self._url)
+            await context.init(config=config)
+            executor = MigrationExecutor(context.db(self._name), config["apps"])
+            await executor.plan([MigrationTarget(app_label=APP, name="__latest__")])  # which reads what there is
+            known = {key.name for key in executor.loader.graph.nodes}
+            applied = {key.name for key in await executor.recorder.applied_migrations() if key.app_label == APP}
+        if applied != known:
+            raise SetupError(
+                "the fleet's database is of another version of this program: run `mooring migrate`, or update"
+            )
 
     async def _migrate(self, client: BaseDBAsyncClient, apps: dict[str, Any]) -> list[str]:
         executor = MigrationExecutor(client, apps)

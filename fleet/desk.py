@@ -3,6 +3,7 @@
 from fleet.claimants import question_of
 from fleet.credentials import Credentials
 from fleet.database import trouble
+from fleet.directory import Directory
 from fleet.downloads import Downloads
 from fleet.errors import Conflict, Invalid, TooManyAttempts
 from fleet.provisioning import Asked, Provisioning, Refused
@@ -10,6 +11,7 @@ from gateway.links.http_desk import ArtifactFile
 from gateway.links.http_problem import Problem
 
 _RETRY_S = 5.0
+_CLIENT = " http"  # no client id of MQTT begins so
 _REFUSED = {"claim_key_invalid": 401, "already_provisioned": 409, "already_asked": 409, "queue_full": 503}
 """Statuses by what a device is refused for; all else is 403."""
 
@@ -17,15 +19,23 @@ _REFUSED = {"claim_key_invalid": 401, "already_provisioned": 409, "already_asked
 class FleetDesk:
     """Implements gateway.links.http_desk.Desk."""
 
-    def __init__(self, *, credentials: Credentials, downloads: Downloads, provisioning: Provisioning) -> None:
+    def __init__(
+        self, *, directory: Directory, credentials: Credentials, downloads: Downloads, provisioning: Provisioning
+    ) -> None:
+        self._directory = directory
         self._credentials = credentials
         self._downloads = downloads
         self._provisioning = provisioning
 
-    async def authenticate(self, token: str) -> str | None:
-        """The id of the device whose token this is, or None; None too for a device that is disabled."""
+    async def authenticate(self, secret: str, *, device_id: str | None = None, address: str = "") -> str | None:
+        """The id of the device whose token or JWT this is, or None; None too for a device that is disabled."""
         try:
-            return await self._credentials.authenticate_token(token)
+            if device_id is None:
+                return await self._credentials.authenticate_token(secret, client_id=_CLIENT, address=address)
+            fits = await self._credentials.authenticate(device_id, secret, client_id=_CLIENT, address=address)
+            return device_id if fits else None
+        except TooManyAttempts as error:
+            raise Problem(429, str(error), retry_after_s=error.retry_after_s) from error
         except Exception as error:
             if trouble(error) is None:
                 raise
@@ -33,6 +43,8 @@ class FleetDesk:
 
     async def artifact(self, device_id: str, artifact_id: str) -> ArtifactFile | None:
         """The file, when an unfinished update job of this device offers it."""
+        if self._directory.is_quarantined(device_id):
+            return None
         return await self._downloads.artifact(device_id, artifact_id)
 
     async def provision(self, body: bytes, address: str, link: str) -> tuple[int, dict[str, object]]:

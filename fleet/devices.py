@@ -2,28 +2,29 @@
 
 import builtins
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 from tortoise.exceptions import IntegrityError
-from tortoise.expressions import Q
 from tortoise.functions import Count
 
 from fleet.actor import Actor
 from fleet.audit import Audit
-from fleet.clock import EPOCH, Clock
+from fleet.clock import Clock
 from fleet.credentials import Credentials
 from fleet.database import Database
+from fleet.device_attributes import put_attributes
 from fleet.directory import Directory
-from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound
+from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed
 from fleet.forgetting import Forgetting
 from fleet.limits import ATTRIBUTES_LIMIT_BYTES, checked_object, checked_text
 from fleet.models import DeviceRow, DeviceTagRow, TwinRow
-from fleet.page import Page, decode_cursor, encode_cursor, page_limit
+from fleet.new_credential import NewCredential
+from fleet.page import Page, page_limit
 from fleet.presence import Presence
 from fleet.profiles import Profiles
 from fleet.records import device_view
+from fleet.selections import Selections, cursor_of
 from fleet.timeline import Timeline
 from fleet.views import Credential, Device, DeviceStatus, TimelineKind
 from gateway.channels import CLAIMANT, is_device_id
@@ -32,8 +33,6 @@ TAGS_LIMIT = 32
 TAG_LENGTH_LIMIT = 64
 RETENTION_LIMIT_DAYS = 36_500
 _TRIES = 10  # compare-and-swap losers; each loss means that somebody else got on
-
-_SORTS = {"id": "id", "name": "name", "last_seen": "last_seen_at", "status": "status", "firmware": "firmware"}
 
 
 class Devices:
@@ -61,6 +60,7 @@ class Devices:
         self._forgetting = forgetting
         self._profiles = profiles
         self._clock = clock
+        self._selections = Selections(database=database, clock=clock)
 
     async def create(
         self,
@@ -96,6 +96,7 @@ class Devices:
             async with self._database.transaction():
                 await row.save(force_create=True)
                 await DeviceTagRow.bulk_create([DeviceTagRow(device_id=id, tag=tag) for tag in checked_tags])
+                await put_attributes(id, row.attributes, is_new=True)
                 await TwinRow.create(device_id=id, updated_at=now)
                 _, token = await self._credentials.issue(id)
                 await self._audit.record(actor, "device.create", "device", id, None, _audited(row))
@@ -119,37 +120,28 @@ class Devices:
         tag: str = "",
         status: str = "",
         firmware: str = "",
+        query: str = "",
+        group: str = "",
         sort: str = "id",
         cursor: str | None = None,
         limit: int = 50,
         with_total: bool = True,
     ) -> Page[Device]:
-        """`sort` is id, name, last_seen, status or firmware, with "-" before it for descending."""
+        """`sort` is id, name, last_seen, status or firmware, with "-" before it for descending.
+
+        `query` is of docs/queries.md, `group` a group's id. Raises Invalid, NotFound (the group).
+        """
         limit = page_limit(limit)
-        descending, key = sort.startswith("-"), sort.removeprefix("-")
-        if key not in _SORTS:
-            raise Invalid("sort", f"must be one of {', '.join(_SORTS)}, perhaps with - before it")
-        if status and status not in set(DeviceStatus):
-            raise Invalid("status", f"must be one of {', '.join(DeviceStatus)}")
-        rows = DeviceRow.all()
-        if q:
-            rows = rows.filter(Q(id__icontains=q[:128]) | Q(name__icontains=q[:128]))
-        if tag:
-            rows = rows.filter(tag_rows__tag=tag)
-        if status:
-            rows = rows.filter(status=status)
-        if firmware:
-            rows = rows.filter(firmware=firmware)
-        total = await rows.count() if with_total else None
-        column = _SORTS[key]
-        if cursor is not None:
-            rows = rows.filter(_after(column, descending, cursor))
-        sign = "-" if descending else ""
-        found = await rows.order_by(*dict.fromkeys((sign + column, sign + "id"))).limit(limit + 1)
+        condition = await self._selections.condition(
+            q=q, tag=tag, status=status, firmware=firmware, query=query, group=group
+        )
+        found, total = await self._selections.page(
+            condition, sort=sort, cursor=cursor, limit=limit, with_total=with_total
+        )
         page = found[:limit]
         return Page(
             items=[device_view(row, self._presence.heard_at(row.id)) for row in page],
-            next_cursor=_cursor(column, page[-1]) if len(found) > limit else None,
+            next_cursor=cursor_of(sort, page[-1]) if len(found) > limit else None,
             total=total,
         )
 
@@ -170,12 +162,16 @@ class Devices:
         tags: Sequence[str] | None = None,
         attributes: Mapping[str, Any] | None = None,
         disabled: bool | None = None,
+        quarantined: bool | None = None,
         retention_days: int | None = None,
+        if_version: int | None = None,
     ) -> Device:
         """Change what is not None: `tags` and `attributes` are replaced; an empty `profile` removes it, and without a
         name (an empty `name`) the device goes by its id again. 0 `retention_days` are as many as its profile says.
 
-        Disabling drops the device's connections within a second. Raises NotFound, Invalid.
+        Disabling drops the device's connections within a second; quarantine drops them too, and lets the device come
+        again to touch nothing but its twin. Raises NotFound, Invalid, and PreconditionFailed when it is not of
+        `if_version`.
         """
         changes: dict[str, Any] = {}
         if name is not None:
@@ -184,6 +180,8 @@ class Devices:
             changes["profile"] = checked_text("profile", profile, empty=True)
         if attributes is not None:
             changes["attributes"] = checked_object("attributes", attributes, limit_bytes=ATTRIBUTES_LIMIT_BYTES)
+        if quarantined is not None:
+            changes["quarantined"] = quarantined
         if retention_days is not None:
             if not 0 <= retention_days <= RETENTION_LIMIT_DAYS:
                 raise Invalid("retention_days", f"must be 0 to {RETENTION_LIMIT_DAYS}")
@@ -191,14 +189,16 @@ class Devices:
         checked_tags = None if tags is None else _checked_tags(tags)
         if checked_tags is not None:
             changes["tags"] = orjson.dumps(checked_tags).decode()
-        before, row = await self._write(actor, id, changes, checked_tags, disabled)
+        before, row = await self._write(actor, id, changes, checked_tags, disabled, if_version)
         after = _audited(row)
         changed = [key for key in after if after[key] != before[key]]
         if "profile" in changed or "retention_days" in changed:
             self._profiles.put_device(id, row.profile, row.retention_days)
-        if "disabled" in changed:
-            self._directory.put(id, disabled=row.disabled)
-            if row.disabled:
+        if "disabled" in changed or "quarantined" in changed:
+            self._directory.put(id, disabled=row.disabled, quarantined=row.quarantined)
+            if "quarantined" in changed and not row.disabled:
+                await self._credentials.expel(id, "quarantined" if row.quarantined else "released from quarantine")
+            elif row.disabled:
                 self._credentials.forget_device(id)
                 await self._credentials.expel(id, "device disabled")
             else:
@@ -207,6 +207,9 @@ class Devices:
             summary = f"{actor.id} changed {', '.join(changed)}"
             if "disabled" in changed:
                 summary = f"{actor.id} {'disabled' if row.disabled else 'enabled'} the device"
+            elif "quarantined" in changed:
+                doing = "put the device into" if row.quarantined else "released the device from"
+                summary = f"{actor.id} {doing} quarantine"
             self._timeline.note(id, TimelineKind.CHANGE, summary, data={key: after[key] for key in changed})
         return device_view(row, self._presence.heard_at(id))
 
@@ -225,7 +228,7 @@ class Devices:
         await self._forgetting.forget(id)
 
     async def counts(self) -> dict[str, int]:
-        """{"total", "online", "offline", "never_seen", "disabled"}"""
+        """{"total", "online", "offline", "stale", "never_seen", "disabled"}"""
         counts = dict.fromkeys((status.value for status in DeviceStatus), 0)
         groups = await DeviceRow.annotate(number=Count("id")).group_by("status").values_list("status", "number")
         for status, number in groups:
@@ -246,9 +249,17 @@ class Devices:
         """All of them, newest first, revoked ones too. Raises NotFound."""
         return await self._credentials.list(id)
 
-    async def add_credential(self, actor: Actor, id: str) -> tuple[Credential, str]:  # noqa: A002
-        """A further token. Raises NotFound, and Conflict when two are valid already."""
-        return await self._credentials.add(actor, id)
+    async def add_credential(
+        self,
+        actor: Actor,
+        id: str,  # noqa: A002
+        wanted: NewCredential | None = None,
+    ) -> tuple[Credential, str | None]:
+        """A further credential, a random token if nothing else is wanted, and the token that was made.
+
+        Raises NotFound, Invalid, and Conflict when two of its type are valid already.
+        """
+        return await self._credentials.add(actor, id, wanted)
 
     async def revoke_credential(self, actor: Actor, id: str, credential_id: str) -> None:  # noqa: A002
         """No login with it any more; connections made with it drop within a second. Raises NotFound."""
@@ -258,9 +269,12 @@ class Devices:
         """Whether `token` is a valid one of this device, and the device is not disabled."""
         return await self._credentials.authenticate(device_id, token)
 
-    async def authenticate_token(self, token: str) -> str | None:
-        """The device whose token this is, if it is valid and the device is not disabled."""
-        return await self._credentials.authenticate_token(token)
+    async def authenticate_token(self, token: str, *, address: str = "") -> str | None:
+        """The device whose token or JWT this is, if it is valid and the device is not disabled.
+
+        Raises TooManyAttempts when too many from this address were wrong.
+        """
+        return await self._credentials.authenticate_token(token, address=address)
 
     async def _write(
         self,
@@ -269,6 +283,7 @@ class Devices:
         changes: dict[str, Any],
         tags: builtins.list[str] | None,
         disabled: bool | None,
+        if_version: int | None,
     ) -> tuple[dict[str, Any], DeviceRow]:
         """Compare-and-swap until it holds; returns what was audited as before, and the new row."""
         for _ in range(_TRIES):
@@ -276,6 +291,8 @@ class Devices:
                 row = await DeviceRow.get_or_none(id=id)
                 if row is None:
                     raise NotFound("device", id)
+                if if_version is not None and if_version != row.version:
+                    raise PreconditionFailed(row.version)
                 before = _audited(row)
                 wanted = dict(changes)
                 if disabled is not None:
@@ -292,6 +309,8 @@ class Devices:
                 if tags is not None:
                     await DeviceTagRow.filter(device_id=id).delete()
                     await DeviceTagRow.bulk_create([DeviceTagRow(device_id=id, tag=tag) for tag in tags])
+                if "attributes" in news:
+                    await put_attributes(id, row.attributes)
                 await self._audit.record(actor, "device.update", "device", id, before, _audited(row))
                 return before, row
         raise Conflict("too many changes at once: try again")
@@ -311,30 +330,6 @@ def _audited(row: DeviceRow) -> dict[str, Any]:
         "tags": orjson.loads(row.tags),
         "attributes": orjson.loads(row.attributes),
         "disabled": row.disabled,
+        "quarantined": row.quarantined,
         "retention_days": row.retention_days,
     }
-
-
-def _cursor(column: str, row: DeviceRow) -> str:
-    value = getattr(row, column)
-    if isinstance(value, datetime):
-        value = (value - EPOCH) // timedelta(microseconds=1)
-    return encode_cursor(value, row.id)
-
-
-def _after(column: str, descending: bool, cursor: str) -> Q:
-    """The rows behind a cursor, in the order of `column` and then id."""
-    operator = "lt" if descending else "gt"
-    if column == "id":
-        return Q(**{f"id__{operator}": decode_cursor(cursor, str, str)[1]})
-    if column == "last_seen_at":
-        micros, id_ = decode_cursor(cursor, int, str)
-        try:
-            value: object = EPOCH + timedelta(microseconds=micros)
-        except OverflowError as error:
-            raise Invalid("cursor", "is not one that this server gave out") from error
-    else:
-        value, id_ = decode_cursor(cursor, str, str)
-    behind: dict[str, Any] = {f"{column}__{operator}": value}
-    beside: dict[str, Any] = {column: value, f"id__{operator}": id_}
-    return Q(**behind) | Q(**beside)

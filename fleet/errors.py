@@ -7,11 +7,14 @@ FleetError
 ├── Conflict             the asker's: not in the state that the thing is in
 ├── PreconditionFailed   the asker's: somebody else changed it in between
 ├── Unauthorized         the asker's: not known, or the secret is wrong
+│   └── SecondFactorNeeded   the password is right; a code is missing or wrong
 ├── Forbidden            the asker's: known, and not allowed
 ├── TooManyAttempts      the asker's: later
 ├── DatabaseTrouble      the world's: the database is full or does not answer; later
 └── SetupError           ours: the fleet cannot start like this
 """
+
+from typing import Literal
 
 
 class FleetError(Exception):
@@ -67,6 +70,15 @@ class Unauthorized(FleetError):
     def __init__(self, detail: str = "the credentials are not valid") -> None:
         super().__init__(detail)
         self.detail = detail
+
+
+class SecondFactorNeeded(Unauthorized):
+    """Name and password are right, and the code is missing (`otp_required`) or wrong (`otp_invalid`)."""
+
+    def __init__(self, code: Literal["otp_required", "otp_invalid"]) -> None:
+        asked = code == "otp_required"
+        super().__init__("a code from the authenticator app is asked for" if asked else "the code is not valid")
+        self.code = code
 
 
 class Forbidden(FleetError):

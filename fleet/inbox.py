@@ -24,9 +24,27 @@ from fleet.presence import Presence
 from fleet.timeline import Timeline
 from fleet.twins import Twins
 from fleet.views import Level, TimelineKind
-from gateway.channels import EVENTS, OTA_CHUNK_GET, OTA_STATUS, PROVISION, TWIN_GET, TWIN_REPORTED, command_of
+from gateway.channels import (
+    EVENTS,
+    OTA_CHUNK_GET,
+    OTA_STATUS,
+    PROVISION,
+    TWIN_CHANNELS,
+    TWIN_GET,
+    TWIN_REPORTED,
+    command_of,
+)
 from gateway.link import REPLAY, TAKEN, Outcome, Uplink
-from gateway.refusals import Refusal, busy, internal_error, refuse, store_full, unknown_channel, unknown_device
+from gateway.refusals import (
+    Refusal,
+    busy,
+    internal_error,
+    quarantined,
+    refuse,
+    store_full,
+    unknown_channel,
+    unknown_device,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +97,8 @@ class Inbox:
             return await self._claimants.handle(uplink)
         if not self._directory.is_active(uplink.device_id):
             return unknown_device(uplink.device_id)
+        if self._directory.is_quarantined(uplink.device_id) and uplink.channel not in TWIN_CHANNELS:
+            return quarantined(uplink.device_id)
         if uplink.link != REPLAY:
             self._presence.heard(uplink.device_id)
         try:

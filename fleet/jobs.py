@@ -23,6 +23,7 @@ from fleet.models import ArtifactRow, CampaignRow, DeviceRow, JobRow
 from fleet.outbox import Greeting
 from fleet.ports import Sender
 from fleet.presence import Presence
+from fleet.query.versions import version_key
 from fleet.records import job_view, timeouts_of
 from fleet.timeline import Timeline
 from fleet.views import Level, StepTimeouts, TimelineKind
@@ -314,7 +315,9 @@ class Jobs:
         if device is None or device.firmware == version:
             return
         before = device.firmware
-        if not await DeviceRow.filter(id=device_id, firmware=before).update(firmware=version):
+        if not await DeviceRow.filter(id=device_id, firmware=before).update(
+            firmware=version, firmware_key=version_key(version)
+        ):
             return
         fell_back = bool(device.target_firmware) and before == device.target_firmware
         summary = f"runs firmware {version}, before that {before}" if before else f"runs firmware {version}"

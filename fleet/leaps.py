@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 LEAP = timedelta(minutes=1)
 _DEADLINES = (
-    ("command", ("expires_at", "next_send_at"), COMMAND_UNFINISHED),
+    ("command", ("expires_at", "next_send_at", "answer_by"), COMMAND_UNFINISHED),
     ("application", ("updated_at",), (ApplicationStatus.PENDING, ApplicationStatus.PROVISIONED)),  # kept for a time
     ("job", ("deadline", "next_offer_at", "step_at"), JOB_UNFINISHED),
 )

@@ -15,12 +15,12 @@ from datetime import datetime, timedelta
 from fleet.access_tokens import AccessTokens
 from fleet.clock import Clock
 from fleet.database import Database
-from fleet.errors import Unauthorized
+from fleet.errors import NotFound, Unauthorized
 from fleet.ids import new_id
 from fleet.limits import peer_text
-from fleet.models import ADDRESS, CodeRow, LoginRow, PersonRow, RefreshTokenRow
+from fleet.models import ADDRESS, NAME, CodeRow, LoginRow, PersonRow, RefreshTokenRow
 from fleet.records import user_view
-from fleet.views import Tokens, User
+from fleet.views import Identity, Session, Tokens, User
 
 SETUP = "setup"
 LOGIN = "login"
@@ -31,6 +31,8 @@ _LIFETIME_S = 90 * 86_400  # of a login, however often it is renewed
 _CACHE_S = 5.0
 _CACHE_LIMIT = 10_000
 _SECRET_LENGTH_LIMIT = 256
+SESSIONS_LIMIT = 200
+"""Of one person's, that are listed: the newest."""
 
 
 def secret_digest(secret: str) -> str:
@@ -55,7 +57,7 @@ class Logins:
         self._standing: OrderedDict[str, _Standing] = OrderedDict()
         self._endings = 0
 
-    async def begin(self, person: PersonRow, address: str) -> Tokens:
+    async def begin(self, person: PersonRow, address: str, user_agent: str = "") -> Tokens:
         """A new login. The caller has made sure who it is."""
         now = self._clock.utc()
         async with self._database.transaction():
@@ -63,6 +65,7 @@ class Logins:
                 id=new_id(),
                 person_id=person.id,
                 address=peer_text(address, ADDRESS),
+                user_agent=peer_text(user_agent, NAME),
                 created_at=now,
                 expires_at=now + timedelta(seconds=_LIFETIME_S),
             )
@@ -85,6 +88,7 @@ class Logins:
         async with self._database.transaction():
             first = await RefreshTokenRow.filter(digest=row.digest, used_at=None).update(used_at=now)
             if first:
+                await LoginRow.filter(id=login.id).update(renewed_at=now)
                 following = await self._issue(login, now)
         if not first:
             await self.end(login.id)
@@ -105,11 +109,30 @@ class Logins:
     async def end_all(self, person_id: str) -> None:
         """End every login of a person."""
         await LoginRow.filter(person_id=person_id, ended_at=None).update(ended_at=self._clock.utc())
-        self._endings += 1
-        for login_id in [id for id, standing in self._standing.items() if standing.user.id == person_id]:  # noqa: A001
-            del self._standing[login_id]
+        self.forget(person_id)
 
-    async def check(self, access_token: str) -> User:
+    async def sessions(self, person_id: str) -> list[Session]:
+        """A person's logins that stand, newest first."""
+        now, oldest = self._clock.utc(), self._clock.utc() - timedelta(seconds=self._refresh_token_s)
+        rows = await LoginRow.filter(person_id=person_id, ended_at=None).order_by("-id").limit(SESSIONS_LIMIT)
+        # One that has not been renewed for as long as a refresh token lasts cannot be any more.
+        found = [_session(row) for row in rows if row.expires_at > now]
+        return [session for session in found if session.last_used_at > oldest]
+
+    async def end_one(self, person_id: str, login_id: str) -> None:
+        """End a login of this person's. Raises NotFound, also for another's."""
+        if not await LoginRow.exists(id=login_id, person_id=person_id, ended_at=None):
+            raise NotFound("session", login_id)
+        await self.end(login_id)
+
+    async def end_others(self, person_id: str, login_id: str) -> int:
+        """End every login of a person's but this one; how many."""
+        others = LoginRow.filter(person_id=person_id, ended_at=None).exclude(id=login_id)
+        ended = await others.update(ended_at=self._clock.utc())
+        self.forget(person_id)
+        return ended
+
+    async def check(self, access_token: str) -> Identity:
         """Whose token this is, if its login still stands. Raises Unauthorized."""
         claims = self._tokens.read(access_token, now=self._clock.utc())
         known = self._standing.get(claims.login_id)
@@ -118,7 +141,7 @@ class Logins:
             known = await self._look_up(claims.login_id, now)
         if known is None or known.user.id != claims.user_id:
             raise Unauthorized
-        return known.user
+        return Identity(user=known.user, login_id=claims.login_id)
 
     async def new_code(self, purpose: str, person_id: str | None, lifetime_s: float) -> str:
         """A one-time code. There is one set-up code at a time."""
@@ -153,6 +176,12 @@ class Logins:
         await CodeRow.filter(expires_at__lte=now).delete()
         await LoginRow.filter(expires_at__lte=now).delete()
         await LoginRow.filter(ended_at__lte=now - timedelta(seconds=self._refresh_token_s)).delete()
+
+    def forget(self, person_id: str) -> None:
+        """Ask the database again about this person's logins."""
+        self._endings += 1
+        for login_id in [id for id, standing in self._standing.items() if standing.user.id == person_id]:  # noqa: A001
+            del self._standing[login_id]
 
     async def _look_up(self, login_id: str, now: float) -> _Standing | None:
         endings = self._endings
@@ -189,3 +218,14 @@ class Logins:
             refresh_expires_in=min(self._refresh_token_s, int((login.expires_at - now).total_seconds())),
             user=user_view(person),
         )
+
+
+def _session(row: LoginRow) -> Session:
+    return Session(
+        id=row.id,
+        address=row.address,
+        user_agent=row.user_agent or "",
+        created_at=row.created_at,
+        last_used_at=row.renewed_at or row.created_at,
+        expires_at=row.expires_at,
+    )

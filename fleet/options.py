@@ -19,6 +19,8 @@ class FleetOptions:
     access_token_s: int = 900
     refresh_token_s: int = 14 * 86_400
     password_min_length: int = 8
+    require_second_factor: bool = False
+    """Administrators without one may do nothing but set one up."""
     artifact_limit_bytes: int = 1 << 30
     commands_pending_limit: int = 100
     """Unfinished commands a device."""
@@ -27,5 +29,7 @@ class FleetOptions:
     audit_limit: int = 200_000
     credential_cache: int = 50_000
     """Devices whose token is remembered as valid, so that a reconnect storm does not ask the database."""
+    device_jwt_audience: str = ""
+    """What a device's JWT must name as its audience (`aud`); empty: it must name none."""
     ask_about_unknown: bool = False
     """Devices without a claim key may apply, and wait until an operator accepts or rejects them."""

@@ -43,6 +43,7 @@ def decode_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
         not isinstance(position, list)
         or len(position) != len(kinds)
         or any(type(part) is not kind for part, kind in zip(position, kinds, strict=True))
+        or any(isinstance(part, str) and "\0" in part for part in position)  # PostgreSQL has no such text
     ):
         raise Invalid("cursor", "is not one that this server gave out")
     return tuple(position)

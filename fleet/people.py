@@ -6,22 +6,34 @@ there is always at least one administrator after that.
 
 import builtins
 import re
+from dataclasses import replace
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
 
 from fleet.actor import SYSTEM, Actor
+from fleet.api_keys import PREFIX, ApiKeys
 from fleet.audit import Audit
 from fleet.clock import Clock
 from fleet.database import Database
-from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, TooManyAttempts, Unauthorized
+from fleet.errors import (
+    AlreadyExists,
+    Conflict,
+    Invalid,
+    NotFound,
+    SecondFactorNeeded,
+    TooManyAttempts,
+    Unauthorized,
+)
 from fleet.ids import new_id
 from fleet.logins import CODE_S, LOGIN, SETUP, SETUP_S, Logins
 from fleet.models import PersonRow
 from fleet.passwords import Passwords
 from fleet.records import user_view
+from fleet.second_factors import SecondFactors
 from fleet.throttle import Throttle
-from fleet.views import Role, Tokens, User
+from fleet.token_refusals import TokenRefusals
+from fleet.views import Identity, Role, Session, Tokens, User
 
 _USERNAME = re.compile(r"[\w.@+-]{1,64}")
 _FREE_PER_ACCOUNT = 5
@@ -31,7 +43,23 @@ _FREE_PER_ADDRESS = 50  # an office behind one address has many who mistype
 class People:
     """Users and how they log in."""
 
-    def __init__(self, *, database: Database, passwords: Passwords, logins: Logins, audit: Audit, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        passwords: Passwords,
+        logins: Logins,
+        api_keys: ApiKeys,
+        second_factors: SecondFactors,
+        refusals: TokenRefusals,
+        require_second_factor: bool,
+        audit: Audit,
+        clock: Clock,
+    ) -> None:
+        self._api_keys = api_keys
+        self._second_factors = second_factors
+        self._refusals = refusals
+        self._require_second_factor = require_second_factor
         self._database = database
         self._passwords = passwords
         self._logins = logins
@@ -50,7 +78,9 @@ class People:
         """A new one-time token that lets its bearer make the first administrator; the one before stops working."""
         return await self._logins.new_code(SETUP, None, SETUP_S)
 
-    async def setup(self, token: str, username: str, password: str, *, address: str = "") -> Tokens:
+    async def setup(
+        self, token: str, username: str, password: str, *, address: str = "", user_agent: str = ""
+    ) -> Tokens:
         """Make the first administrator.
 
         Raises Invalid, TooManyAttempts, Conflict (somebody is there), Unauthorized (wrong or used token).
@@ -65,7 +95,7 @@ class People:
         self._succeed((SETUP, address), address)
         actor = Actor(kind="user", id=username, address=address)
         person = await self._insert(actor, username, password_hash, Role.ADMIN, first=True)
-        return await self._logins.begin(person, address)
+        return await self._logins.begin(person, address, user_agent)
 
     async def ensure_admin(self, username: str, password: str) -> bool:
         """At first start, when there is nobody yet, make this administrator; says whether it did. Raises Invalid."""
@@ -78,8 +108,14 @@ class People:
 
     # Logging in
 
-    async def login(self, username: str, password: str, address: str = "") -> Tokens:
-        """Raises Unauthorized (the same for an unknown name, a wrong password, a disabled user), TooManyAttempts."""
+    async def login(
+        self, username: str, password: str, address: str = "", *, otp: str = "", user_agent: str = ""
+    ) -> Tokens:
+        """`otp`: a code of the second factor, for who has one.
+
+        Raises Unauthorized (the same for an unknown name, a wrong password, a disabled user), SecondFactorNeeded,
+        TooManyAttempts.
+        """
         key = (_folded(username)[:128], address)
         self._begin(key, address)
         may_exist = _USERNAME.fullmatch(username.strip()) is not None
@@ -88,10 +124,11 @@ class People:
         if person is None or not fits or person.disabled:
             await self._record_failure(username, address)
             raise Unauthorized
+        await self._ask_second_factor(person, otp, key, address)
         self._succeed(key, address)
         if better is not None:
             await PersonRow.filter(id=person.id, password_hash=person.password_hash).update(password_hash=better)
-        tokens = await self._logins.begin(person, address)
+        tokens = await self._logins.begin(person, address, user_agent)
         await self._audit.record(
             Actor(kind="user", id=person.username, address=address), "user.login", "user", person.id
         )
@@ -104,7 +141,7 @@ class People:
             raise NotFound("user", username)
         return await self._logins.new_code(LOGIN, person.id, CODE_S)
 
-    async def exchange(self, code: str, *, address: str = "") -> Tokens:
+    async def exchange(self, code: str, *, address: str = "", user_agent: str = "") -> Tokens:
         """Tokens for a login code. Raises Unauthorized, TooManyAttempts."""
         self._begin((LOGIN, address), address)
         row = await self._logins.use_code(LOGIN, code)
@@ -112,7 +149,7 @@ class People:
         if person is None:
             raise Unauthorized
         self._succeed((LOGIN, address), address)
-        tokens = await self._logins.begin(person, address)
+        tokens = await self._logins.begin(person, address, user_agent)
         actor = Actor(kind="user", id=person.username, address=address)
         await self._audit.record(actor, "user.login", "user", person.id, None, {"by": "code"})
         return tokens
@@ -126,8 +163,83 @@ class People:
         await self._logins.end_by(refresh_token)
 
     async def verify(self, access_token: str) -> User:
-        """Whose token this is, now: checked against the login and the user, from a cache. Raises Unauthorized."""
-        return await self._logins.check(access_token)
+        """As `identify`, when only who it is matters. Raises Unauthorized, also while they have to enrol."""
+        identity = await self.identify(access_token)
+        if identity.must_enrol:
+            raise Unauthorized("set up a second factor first")
+        return identity.user
+
+    async def identify(self, token: str, address: str = "") -> Identity:
+        """Whose access token or API key this is, now: checked against the database, cached. Raises Unauthorized."""
+        try:
+            if token.startswith(PREFIX):
+                return await self._api_keys.check(token)
+            identity = await self._logins.check(token)
+        except Unauthorized:
+            self._refusals.note(address)
+            raise
+        user = identity.user
+        must = self._require_second_factor and user.role is Role.ADMIN and not user.second_factor
+        return replace(identity, must_enrol=True) if must else identity
+
+    # One's own
+
+    async def sessions(self, person_id: str) -> builtins.list[Session]:
+        """A person's logins that stand, newest first."""
+        return await self._logins.sessions(person_id)
+
+    async def end_session(self, actor: Actor, person_id: str, login_id: str) -> None:
+        """End a login of this person's, live views and all. Raises NotFound."""
+        await self._logins.end_one(person_id, login_id)
+        await self._audit.record(actor, "session.end", "user", person_id, {"session": login_id}, None)
+
+    async def end_other_sessions(self, actor: Actor, person_id: str, login_id: str) -> int:
+        """End all of a person's logins but this one; how many."""
+        ended = await self._logins.end_others(person_id, login_id)
+        await self._audit.record(actor, "session.end_others", "user", person_id, {"sessions": ended}, None)
+        return ended
+
+    async def change_password(
+        self, actor: Actor, person_id: str, password: str, new_password: str, *, user_agent: str = ""
+    ) -> Tokens:
+        """One's own; all logins end, and a new one begins. Raises Invalid, TooManyAttempts."""
+        person = await self.confirm(actor, person_id, password)
+        await self.update(actor, person.id, password=new_password)
+        return await self._logins.begin(await self._row(person_id), actor.address, user_agent)
+
+    async def enrol_second_factor(self, actor: Actor, person_id: str, password: str) -> tuple[str, str]:
+        """(secret, address for apps); asked for once it is confirmed. Raises Invalid, TooManyAttempts, Conflict."""
+        return await self._second_factors.enrol(await self.confirm(actor, person_id, password))
+
+    async def confirm_second_factor(self, actor: Actor, person_id: str, code: str) -> builtins.list[str]:
+        """The recovery codes, shown once. Raises Conflict, Invalid, TooManyAttempts."""
+        codes = await self._second_factors.confirm(actor, await self._row(person_id), code)
+        self._logins.forget(person_id)
+        return codes
+
+    async def remove_second_factor(self, actor: Actor, person_id: str, password: str) -> None:
+        """One's own. Raises Invalid, TooManyAttempts."""
+        await self.confirm(actor, person_id, password)
+        await self._second_factors.remove(actor, person_id)
+        self._logins.forget(person_id)
+
+    async def reset_second_factor(self, actor: Actor, person_id: str) -> None:
+        """Another's, who has lost it: all their logins end as well. Raises NotFound."""
+        await self._row(person_id)
+        await self._second_factors.remove(actor, person_id)
+        await self._logins.end_all(person_id)
+
+    async def confirm(self, actor: Actor, person_id: str, password: str) -> PersonRow:
+        """That it is the person who sits there. Raises Invalid, TooManyAttempts (guesses count as at the login)."""
+        person = await self._row(person_id)
+        key = (person.folded[:128], actor.address)
+        self._begin(key, actor.address)
+        fits, _ = await self._passwords.verify(password, person.password_hash)
+        if not fits:
+            await self._record_failure(person.username, actor.address)
+            raise Invalid("password", "is not right")
+        self._succeed(key, actor.address)
+        return person
 
     # The others
 
@@ -155,7 +267,10 @@ class People:
         disabled: bool | None = None,
         password: str | None = None,
     ) -> User:
-        """Change what is not None; a change ends the user's logins. Raises NotFound, Invalid, Conflict (last admin)."""
+        """Change what is not None; a change ends the user's logins, and less of a role the API keys that have more.
+
+        Raises NotFound, Invalid, Conflict (last admin).
+        """
         news: dict[str, Any] = {}
         if password is not None:
             self._passwords.check_new((await self._row(id)).username, password)
@@ -174,8 +289,11 @@ class People:
                 raise Conflict("the user was changed at the same time: try again")
             await self._keep_an_admin()
             row.update_from_dict(news)
+            if row.disabled or role is not None:
+                await self._api_keys.end_above(id, None if row.disabled else Role(row.role))
             after = _audited(row) | ({"password": "changed"} if password is not None else {})
             await self._audit.record(actor, "user.update", "user", id, before, after)
+        self._api_keys.forget(id)
         await self._logins.end_all(id)
         return user_view(row)
 
@@ -186,6 +304,7 @@ class People:
             await PersonRow.filter(id=id).delete()
             await self._keep_an_admin()
             await self._audit.record(actor, "user.delete", "user", id, _audited(row), None)
+        self._api_keys.forget(id)
         await self._logins.end_all(id)
 
     async def _insert(self, actor: Actor, username: str, password_hash: str, role: Role, *, first: bool) -> PersonRow:
@@ -211,9 +330,21 @@ class People:
         if not await PersonRow.filter(role=Role.ADMIN, disabled=False).exists():
             raise Conflict("this is the last administrator")
 
-    async def _record_failure(self, username: str, address: str) -> None:
+    async def _ask_second_factor(self, person: PersonRow, otp: str, key: tuple[str, str], address: str) -> None:
+        try:
+            await self._second_factors.check(person, otp, address)
+        except SecondFactorNeeded as error:
+            if error.code == "otp_required":
+                # Neither a failure nor a success: a success here would make the next guess at the code free.
+                self._by_account.take_back(key)
+                self._by_address.take_back(address)
+            else:
+                await self._record_failure(person.username, address, {"by": "second factor"})
+            raise
+
+    async def _record_failure(self, username: str, address: str, after: dict[str, Any] | None = None) -> None:
         actor = Actor(kind="user", id=username[:64], address=address)
-        await self._audit.record(actor, "user.login_failed", "user", username[:64])
+        await self._audit.record(actor, "user.login_failed", "user", username[:64], None, after)
 
     async def _row(self, id: str) -> PersonRow:  # noqa: A002
         row = await PersonRow.get_or_none(id=id)

@@ -1,7 +1,7 @@
 """What the fleet needs of the gateway, and the one place that calls it: a failing link never fails a service."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
@@ -53,10 +53,12 @@ class Sender:
 
     def __init__(self) -> None:
         self.gateway: GatewayPort | None = None
+        self.holds_back: Callable[[str, str], bool] | None = None
+        """Whether nothing may go to a device on this channel now: its quarantine."""
 
     async def send(self, device_id: str, channel: str, payload: bytes, *, retain: bool = False) -> bool:
         """False when nobody took it, for whatever reason."""
-        if self.gateway is None:
+        if self.gateway is None or (self.holds_back is not None and self.holds_back(device_id, channel)):
             return False
         try:
             return await self.gateway.send(device_id, channel, payload, retain=retain)

@@ -7,13 +7,14 @@ seconds. At start everything that the database calls online is set offline: nobo
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from fleet.clock import Clock, rfc3339
 from fleet.database import Database, log_failure
 from fleet.directory import Directory
+from fleet.flapping import Flapping
 from fleet.limits import peer_text
 from fleet.models import ADDRESS, DeviceRow
 from fleet.timeline import Timeline
@@ -68,6 +69,9 @@ class Presence:
         self._task: asyncio.Task[None] | None = None
         self.on_written: Callable[[Sequence[PresenceChange]], None] = lambda changes: None
         """Called after the commit of a batch of changes."""
+        self.on_heard: Callable[[Sequence[str]], Awaitable[None]] | None = None
+        """Called with each batch of devices whose "last seen" was brought up to date."""
+        self._flapping = Flapping()
 
     async def start(self) -> None:
         """Set everything offline, then begin to write."""
@@ -104,7 +108,8 @@ class Presence:
         self.heard(device_id)
         data = {"link": link, "address": peer_text(address, ADDRESS)}
         summary = f"connected once more over {link}" if again else f"connected over {link}"
-        self._timeline.note(device_id, TimelineKind.CONNECTED, summary, data=data)
+        if self._flapping.is_told(device_id, self._clock.monotonic()):
+            self._timeline.note(device_id, TimelineKind.CONNECTED, summary, data=data)
         self._change(device_id, online=True, at=now, link=link, address=address, reason="", arrived=True)
 
     def disconnected(self, device_id: str, link: str, reason: str) -> None:
@@ -117,9 +122,10 @@ class Presence:
         reason = peer_text(reason, 200)
         summary = f"disconnected: {reason}" if reason else "disconnected"
         level = Level.WARNING if "lost" in reason or "expired" in reason else Level.INFO
-        self._timeline.note(
-            device_id, TimelineKind.DISCONNECTED, summary, level=level, data={"link": link, "reason": reason}
-        )
+        if self._flapping.is_told(device_id, self._clock.monotonic()):
+            self._timeline.note(
+                device_id, TimelineKind.DISCONNECTED, summary, level=level, data={"link": link, "reason": reason}
+            )
         if not present.links:
             del self._present[device_id]
             self._change(
@@ -153,6 +159,7 @@ class Presence:
         self._present.pop(device_id, None)
         self._pending.pop(device_id, None)
         self._heard.pop(device_id, None)
+        self._flapping.forget(device_id)
 
     def online(self) -> int:
         """How many devices are connected to this process."""
@@ -167,9 +174,18 @@ class Presence:
                 batch = ids[start : start + _BATCH]
                 # One time for all of them, a few seconds late for some: one statement instead of 500.
                 await DeviceRow.filter(id__in=batch).update(last_seen_at=max(heard[each] for each in batch))
+                if self.on_heard is not None:
+                    await self.on_heard(batch)
         except Exception:
             self._heard = {**heard, **self._heard}
             raise
+
+    async def tell_flapping(self) -> None:
+        """For the timers: one entry for all the changes of a minute that were not told one by one."""
+        for device_id, untold in self._flapping.over(self._clock.monotonic()):
+            summary = f"connected and disconnected again and again: {untold} more changes within a minute"
+            kind = TimelineKind.CONNECTED if device_id in self._present else TimelineKind.DISCONNECTED
+            self._timeline.note(device_id, kind, summary, level=Level.WARNING, data={"changes": untold})
 
     async def flush(self) -> None:
         """Return once every change so far is in the database."""

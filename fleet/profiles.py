@@ -93,6 +93,14 @@ class Profiles:
             days = compiled.retention_days
         return days
 
+    def stale_after_s(self, factor: float) -> dict[str, float]:
+        """By profile, `factor` times the seconds within which its devices should be heard of; of those that say so."""
+        return {
+            name: compiled.expected_interval_s * factor
+            for name, compiled in self._compiled.items()
+            if compiled.expected_interval_s is not None
+        }
+
     def put_device(self, device_id: str, profile: str, retention_days: int | None) -> None:
         """What the device's record says now."""
         self.remove_device(device_id)

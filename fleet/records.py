@@ -28,6 +28,7 @@ from fleet.views import (
     Campaign,
     Command,
     Credential,
+    CredentialKind,
     Device,
     DeviceStatus,
     Job,
@@ -39,6 +40,7 @@ from fleet.views import (
     Twin,
     User,
 )
+from gateway.profiles.commands import Delivery
 
 
 def device_view(row: DeviceRow, heard_at: datetime | None = None) -> Device:
@@ -52,6 +54,7 @@ def device_view(row: DeviceRow, heard_at: datetime | None = None) -> Device:
         attributes=orjson.loads(row.attributes),
         status=DeviceStatus(row.status),
         disabled=row.disabled,
+        quarantined=row.quarantined,
         since=row.since,
         last_seen=None if last_seen == EPOCH else last_seen,
         address=row.address or None,
@@ -68,9 +71,11 @@ def device_view(row: DeviceRow, heard_at: datetime | None = None) -> Device:
 def credential_view(row: CredentialRow) -> Credential:
     return Credential(
         id=row.id,
-        type="token",
+        type=CredentialKind.TOKEN if row.kind == CredentialKind.CHOSEN else row.kind,
+        name=row.name,
         hint=row.hint,
         created_at=row.created_at,
+        expires_at=row.expires_at,
         last_used_at=row.last_used_at,
         revoked_at=row.revoked_at,
     )
@@ -84,11 +89,12 @@ def twin_view(row: TwinRow) -> Twin:
         reported=reported,
         delta=delta(desired, reported),
         version=row.version,
+        fault=row.fault or None,
         updated_at=row.updated_at,
     )
 
 
-def command_view(row: CommandRow) -> Command:
+def command_view(row: CommandRow, waiting_for: str | None) -> Command:
     return Command(
         id=row.id,
         device_id=row.device_id,
@@ -104,6 +110,9 @@ def command_view(row: CommandRow) -> Command:
         updated_at=row.updated_at,
         finished_at=row.finished_at,
         expires_at=row.expires_at,
+        answer_by=row.answer_by,
+        delivery=Delivery.SEQUENTIAL if row.sequential else Delivery.PARALLEL,
+        waiting_for=waiting_for,
         created_by=row.created_by,
     )
 
@@ -195,4 +204,5 @@ def user_view(row: PersonRow) -> User:
         created_at=row.created_at,
         last_login_at=row.last_login_at,
         disabled=row.disabled,
+        second_factor=row.totp_since is not None,
     )

@@ -5,6 +5,7 @@ one by one, a hundred devices that connect at once while others send at full spe
 """
 
 import asyncio
+from datetime import datetime
 from typing import NamedTuple
 
 from fleet.models import CredentialRow
@@ -13,10 +14,11 @@ _AT_ONCE = 500
 
 
 class Found(NamedTuple):
-    """A valid credential: whose it is, and its id."""
+    """A valid credential: whose it is, its id, and until when."""
 
     device_id: str
     id: str
+    expires_at: datetime | None
 
 
 class TokenLookup:
@@ -42,7 +44,8 @@ class TokenLookup:
                 asked = {digest: self._waiting.pop(digest) for digest in list(self._waiting)[:_AT_ONCE]}
                 try:
                     credentials = CredentialRow.filter(digest__in=list(asked), revoked_at=None)
-                    rows = await credentials.values_list("digest", "device_id", "id")  # rows cost more than the query
+                    # Rows would cost more than the query.
+                    rows = await credentials.values_list("digest", "device_id", "id", "expires_at")
                 except Exception as error:
                     for found in asked.values():
                         found.set_exception(error)
@@ -52,7 +55,7 @@ class TokenLookup:
                     for found in asked.values():
                         found.cancel()
                     raise
-                by_digest = {digest: Found(device_id, key) for digest, device_id, key in rows}
+                by_digest = {digest: Found(*found) for digest, *found in rows}
                 for digest, found in asked.items():
                     found.set_result(by_digest.get(digest))
         finally:

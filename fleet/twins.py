@@ -14,15 +14,18 @@ from fleet.actor import Actor
 from fleet.audit import Audit
 from fleet.clock import Clock
 from fleet.database import Database
-from fleet.errors import Conflict, NotFound, PreconditionFailed
-from fleet.limits import JSON_DEPTH, TWIN_LIMIT_BYTES, checked_object
+from fleet.errors import Conflict, Invalid, NotFound, PreconditionFailed
+from fleet.limits import JSON_DEPTH, TWIN_LIMIT_BYTES, checked_object, peer_text
 from fleet.models import TwinRow
 from fleet.outbox import Greeting
+from fleet.page import Page
 from fleet.ports import Sender
 from fleet.presence import Presence
+from fleet.profiles import Profiles
 from fleet.records import twin_view
 from fleet.timeline import Timeline
-from fleet.views import TimelineKind, Twin
+from fleet.twin_history import TwinChange, changes_of, keep_change
+from fleet.views import Level, TimelineKind, Twin
 from gateway.bus import Bus
 from gateway.channels import TWIN, TWIN_DESIRED
 
@@ -42,6 +45,7 @@ class Twins:
         timeline: Timeline,
         bus: Bus,
         clock: Clock,
+        profiles: Profiles,
     ) -> None:
         self._database = database
         self._presence = presence
@@ -50,8 +54,11 @@ class Twins:
         self._timeline = timeline
         self._bus = bus
         self._clock = clock
+        self._profiles = profiles
         self.nudge: Callable[..., None] = lambda device_id, *owed: None
         """Tells the outbox that a device is owed something."""
+        self.on_changed: Callable[[str], None] = lambda device_id: None
+        """Called with the id of each device whose twin was changed, after it is stored."""
         self.on_reported: Callable[[str, Mapping[str, Any]], Awaitable[None]] | None = None
         """Called with each reported patch, after it is stored; also with one that changed nothing."""
 
@@ -62,7 +69,9 @@ class Twins:
     async def patch_desired(
         self, actor: Actor, device_id: str, merge_patch: Mapping[str, Any], if_version: int | None = None
     ) -> Twin:
-        """Raises NotFound, Invalid, PreconditionFailed (when `if_version` is not the present version)."""
+        """Raises NotFound, Invalid (also: not as the device's profile has it), PreconditionFailed (when `if_version`
+        is not the present version).
+        """
         _check_patch(merge_patch)
         for _ in range(_TRIES):
             row = await self._row(device_id)
@@ -72,12 +81,14 @@ class Twins:
             desired = _merged("desired", before.desired, merge_patch)
             if desired == row.desired:
                 return before
+            self._check_desired(device_id, orjson.loads(desired))
             async with self._database.transaction():
                 if not await self._swap(row, desired=desired):
                     continue
                 await self._audit.record(
                     actor, "twin.update", "device", device_id, before.desired, orjson.loads(desired)
                 )
+                await keep_change(actor, device_id, row.version, row.updated_at, dict(merge_patch))
             after = twin_view(row)
             self._timeline.note(
                 device_id,
@@ -98,18 +109,32 @@ class Twins:
             row = await self._row(device_id)
             before = twin_view(row)
             reported = _merged("reported", before.reported, merge_patch)
-            if reported != row.reported and not await self._swap(row, reported=reported):
-                continue
+            if reported != row.reported:
+                fault = self._fault_of_reported(device_id, orjson.loads(reported))
+                if not await self._swap(row, reported=reported, fault=fault):
+                    continue
             after = twin_view(row)
             if self.on_reported is not None:
                 await self.on_reported(device_id, merge_patch)
             if after.version != before.version:
+                if after.fault and not before.fault:
+                    self._timeline.note(
+                        device_id,
+                        TimelineKind.CHANGE,
+                        f"reported what its profile has not: {after.fault}",
+                        level=Level.WARNING,
+                    )
                 self._show(after, "the reported twin changed")
                 # Only what is newly different: a device that cannot do as told would be told at each of its reports.
                 if documents.has_news(after.delta, before.delta):
                     await self._send_delta(after)
             return after
         raise Conflict("too many changes at once: try again")
+
+    async def history(self, device_id: str, *, cursor: str | None = None, limit: int = 50) -> Page[TwinChange]:
+        """The last 100 changes of the desired part, newest first. Raises NotFound."""
+        await self._row(device_id)
+        return await changes_of(device_id, cursor=cursor, limit=limit)
 
     async def send_whole(self, device_id: str) -> bool:
         """Answer a device that asks for its twin. Raises NotFound."""
@@ -125,6 +150,17 @@ class Twins:
         for row in await TwinRow.filter(device_id__in=list(due), differs=True):
             if not await self._send(twin_view(row)):
                 due[row.device_id].left.add(TWIN)
+
+    def _check_desired(self, device_id: str, desired: dict[str, Any]) -> None:
+        profile = self._profiles.of(device_id)
+        fault = None if profile is None else profile.twins.fault_of_desired(desired)
+        if fault is not None:
+            raise Invalid(f"desired{fault[0]}", fault[1])
+
+    def _fault_of_reported(self, device_id: str, reported: dict[str, Any]) -> str:
+        profile = self._profiles.of(device_id)
+        fault = None if profile is None else profile.twins.fault_of_reported(reported)
+        return "" if fault is None else peer_text(f"{fault[0] or '/'}: {fault[1]}", 300)
 
     async def _send_delta(self, twin: Twin) -> None:
         if self._presence.is_connected(twin.device_id) and not await self._send(twin):
@@ -153,6 +189,7 @@ class Twins:
         if not await TwinRow.filter(device_id=row.device_id, version=row.version).update(**news):
             return False
         row.update_from_dict(news)
+        self.on_changed(row.device_id)
         return True
 
     def _show(self, twin: Twin, summary: str) -> None:

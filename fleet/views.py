@@ -13,13 +13,25 @@ from fleet.clock import rfc3339, rfc3339_or_none
 from fleet.machines.campaign import CampaignState
 from fleet.machines.command import CommandState
 from fleet.machines.job import JobState
+from gateway.profiles.commands import Delivery
 
 
 class DeviceStatus(StrEnum):
     ONLINE = "online"
     OFFLINE = "offline"
+    STALE = "stale"
+    """Connected, or come over HTTP, and not heard of for longer than its profile expects."""
     NEVER_SEEN = "never_seen"
     DISABLED = "disabled"
+
+
+class CredentialKind(StrEnum):
+    """`chosen` is a token that its owner thought of; the API calls both kinds of token "token"."""
+
+    TOKEN = "token"  # noqa: S105 # a kind, no token
+    CHOSEN = "chosen"
+    JWT = "jwt"
+    X509 = "x509"
 
 
 class Role(StrEnum):
@@ -62,6 +74,7 @@ class Device:
     attributes: dict[str, Any]
     status: DeviceStatus
     disabled: bool
+    quarantined: bool
     since: datetime | None
     last_seen: datetime | None
     address: str | None
@@ -81,6 +94,7 @@ class Device:
             "tags": list(self.tags),
             "attributes": self.attributes,
             "status": self.status.value,
+            "quarantined": self.quarantined,
             "since": rfc3339_or_none(self.since),
             "last_seen": rfc3339_or_none(self.last_seen),
             "address": self.address,
@@ -95,12 +109,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """A device token's record; the token itself is known to its device alone."""
+    """A credential's record, without its secret. `hint` is the end of a token, or of a key's SHA-256."""
 
     id: str
     type: str
+    name: str
     hint: str
     created_at: datetime
+    expires_at: datetime | None
     last_used_at: datetime | None
     revoked_at: datetime | None
 
@@ -108,8 +124,10 @@ class Credential:
         return {
             "id": self.id,
             "type": self.type,
+            "name": self.name,
             "hint": self.hint,
             "created_at": rfc3339(self.created_at),
+            "expires_at": rfc3339_or_none(self.expires_at),
             "last_used_at": rfc3339_or_none(self.last_used_at),
             "revoked_at": rfc3339_or_none(self.revoked_at),
         }
@@ -117,13 +135,15 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
-    """`delta` holds every desired leaf that differs from what is reported."""
+    """`delta` holds every desired leaf that differs from what is reported; `fault` is the first thing in the reported
+    part that is not as the device's profile had it at that time."""
 
     device_id: str
     desired: dict[str, Any]
     reported: dict[str, Any]
     delta: dict[str, Any]
     version: int
+    fault: str | None
     updated_at: datetime
 
     def json(self) -> dict[str, Any]:
@@ -132,13 +152,14 @@ class Twin:
             "reported": self.reported,
             "delta": self.delta,
             "version": self.version,
+            "fault": self.fault,
             "updated_at": rfc3339(self.updated_at),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """`progress` is 0 to 100, or None until the device reports some."""
+    """`progress` is 0 to 100, or None until the device reports some. `waiting_for` says in words what is next."""
 
     id: str
     device_id: str
@@ -154,6 +175,9 @@ class Command:
     updated_at: datetime
     finished_at: datetime | None
     expires_at: datetime
+    answer_by: datetime | None
+    delivery: Delivery
+    waiting_for: str | None
     created_by: str
 
     def json(self) -> dict[str, Any]:
@@ -172,6 +196,9 @@ class Command:
             "updated_at": rfc3339(self.updated_at),
             "finished_at": rfc3339_or_none(self.finished_at),
             "expires_at": rfc3339(self.expires_at),
+            "answer_by": rfc3339_or_none(self.answer_by),
+            "delivery": self.delivery.value,
+            "waiting_for": self.waiting_for,
             "created_by": self.created_by,
         }
 
@@ -326,6 +353,7 @@ class User:
     created_at: datetime
     last_login_at: datetime | None
     disabled: bool
+    second_factor: bool = False
 
     def json(self) -> dict[str, Any]:
         return {
@@ -335,6 +363,46 @@ class User:
             "created_at": rfc3339(self.created_at),
             "last_login_at": rfc3339_or_none(self.last_login_at),
             "disabled": self.disabled,
+            "second_factor": self.second_factor,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a token speaks for, and by what: a login of theirs, or an API key, whose role is that of `user` here."""
+
+    user: User
+    login_id: str | None = None
+    api_key_id: str | None = None
+    api_key_name: str | None = None
+    must_enrol: bool = False
+    """May do nothing but set up a second factor."""
+
+    @property
+    def name(self) -> str:
+        """For the audit: the user name, and behind a slash, which no user name holds, that of the API key."""
+        return self.user.username if self.api_key_name is None else f"{self.user.username}/{self.api_key_name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A login that stands: from where, with what (as it said), and when it last renewed its tokens."""
+
+    id: str
+    address: str
+    user_agent: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "address": self.address,
+            "user_agent": self.user_agent,
+            "created_at": rfc3339(self.created_at),
+            "last_used_at": rfc3339(self.last_used_at),
+            "expires_at": rfc3339(self.expires_at),
         }
 
 

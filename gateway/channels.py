@@ -28,6 +28,8 @@ CLAIMANT = "provision"
 """The user name of who has no credential yet and asks for one; its client id is "provision:" and the id it wants."""
 
 TELEMETRY_CHANNELS = frozenset((TELEMETRY, TELEMETRY_BINARY, TELEMETRY_CBOR, TELEMETRY_SENML, TELEMETRY_SENML_CBOR))
+TWIN_CHANNELS = frozenset((TWIN, TWIN_DESIRED, TWIN_REPORTED, TWIN_GET))
+"""All that is left to a device in quarantine."""
 _UP = re.compile(
     r"telemetry(/binary|/cbor|/senml(-cbor)?)?|events|twin/reported|twin/get|commands/[A-Za-z0-9_-]{1,64}/status"
     r"|ota/status|ota/chunk/get"

@@ -18,7 +18,7 @@ from typing import Protocol
 import orjson
 
 from gateway.bus import Bus, Event
-from gateway.channels import PROVISION, TELEMETRY, is_telemetry, is_uplink
+from gateway.channels import PROVISION, TELEMETRY, TWIN_CHANNELS, is_telemetry, is_uplink
 from gateway.clocks import LIMIT_MS, Clocks
 from gateway.control_lanes import ControlLanes
 from gateway.dead_letters import DeadLetter, DeadLetters, LetterBounds
@@ -33,7 +33,7 @@ from gateway.link import TAKEN, Done, Downlink, Link, Outcome, Uplink
 from gateway.meter import Meter
 from gateway.readings import Reading
 from gateway.recent import Recent, Row
-from gateway.refusals import Refusal, internal_error, is_temporary, unknown_channel, unknown_device
+from gateway.refusals import Refusal, internal_error, is_temporary, quarantined, unknown_channel, unknown_device
 from gateway.replays import Replays
 from gateway.store import Store, StoreUnavailable
 from gateway.stores.transfer import Window
@@ -41,7 +41,7 @@ from gateway.stores.transfer_lines import Mapping
 
 logger = logging.getLogger(__name__)
 
-_NO_LETTER = frozenset({Refusal.UNKNOWN_DEVICE})
+_NO_LETTER = frozenset({Refusal.UNKNOWN_DEVICE, Refusal.QUARANTINED})
 
 
 class Registry(Protocol):
@@ -49,6 +49,10 @@ class Registry(Protocol):
 
     def is_active(self, device_id: str) -> bool:
         """Known and not disabled; asked per message, so from memory."""
+        ...
+
+    def is_quarantined(self, device_id: str) -> bool:
+        """May touch nothing but its twin; asked per message too."""
         ...
 
 
@@ -245,9 +249,11 @@ class Gateway:
         if registry is None:
             done([internal_error()] * len(batch))
             return
-        if _is_of_one(batch) and is_telemetry(batch[0].channel) and registry.is_active(batch[0].device_id):
-            self.ingest.uplinks(batch, done)
-            return
+        if _is_of_one(batch) and is_telemetry(batch[0].channel):
+            device_id = batch[0].device_id
+            if registry.is_active(device_id) and not registry.is_quarantined(device_id):
+                self.ingest.uplinks(batch, done)
+                return
         telemetry: list[int] = []
         control: list[int] = []
         refused: list[tuple[int, Outcome]] = []
@@ -256,6 +262,8 @@ class Gateway:
                 control.append(place)
             elif not registry.is_active(uplink.device_id):
                 refused.append((place, unknown_device(uplink.device_id)))
+            elif registry.is_quarantined(uplink.device_id) and uplink.channel not in TWIN_CHANNELS:
+                refused.append((place, quarantined(uplink.device_id)))
             elif is_telemetry(uplink.channel):
                 telemetry.append(place)
             elif is_uplink(uplink.channel):

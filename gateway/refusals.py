@@ -42,6 +42,8 @@ class Refusal(StrEnum):
     TOO_FAST = "too_fast"
     UNKNOWN_DEVICE = "unknown_device"
     UNKNOWN_CHANNEL = "unknown_channel"
+    QUARANTINED = "quarantined"
+    """The device may touch nothing but its twin, until an operator says otherwise."""
     STORE_REJECTED = "store_rejected"
     """Only in dead letters: the message was acknowledged, and the store would not have this reading of it."""
     STORE_FULL = "store_full"
@@ -58,6 +60,7 @@ _CODES = {
     Refusal.TOO_MANY_METRICS: ReasonCode.QUOTA_EXCEEDED,
     Refusal.TOO_FAST: ReasonCode.QUOTA_EXCEEDED,
     Refusal.UNKNOWN_DEVICE: ReasonCode.NOT_AUTHORIZED,
+    Refusal.QUARANTINED: ReasonCode.NOT_AUTHORIZED,
     Refusal.UNKNOWN_CHANNEL: ReasonCode.TOPIC_NAME_INVALID,
     Refusal.STORE_FULL: ReasonCode.QUOTA_EXCEEDED,
     Refusal.HELD_BACK: ReasonCode.QUOTA_EXCEEDED,
@@ -99,6 +102,10 @@ def shutting_down() -> Outcome:
 
 def unknown_device(device_id: str) -> Outcome:
     return refuse(Refusal.UNKNOWN_DEVICE, f"{device_id}: no such device, or disabled")
+
+
+def quarantined(device_id: str) -> Outcome:
+    return refuse(Refusal.QUARANTINED, f"{device_id} is in quarantine: it may touch nothing but its twin")
 
 
 def unknown_channel(channel: str) -> Outcome:

@@ -5,14 +5,18 @@ import ssl
 from broker import Broker, BrokerOptions
 from broker.amqtt_engine import AmqttEngine, AmqttOptions
 from broker.engine import Engine, Guard
+from fleet.trust import Trust
 from gateway.links.embedded import EmbeddedLink
 from mooring.errors import StartError
 from mooring.settings import BrokerSettings, Settings
 
 
-def make_engine(settings: Settings, *, guard: Guard, link: EmbeddedLink) -> Engine | None:
+def make_engine(settings: Settings, *, guard: Guard, link: EmbeddedLink, trust: Trust) -> Engine | None:
     """Made, not yet started; None where the broker is not in this process. Raises StartError."""
     broker = settings.broker
+    tls = _tls(broker)
+    if tls is not None:
+        trust.join(tls)
     tls_port = broker.tls_port if broker.tls_cert else None
     if broker.engine == "native":
         return Broker(
@@ -21,7 +25,7 @@ def make_engine(settings: Settings, *, guard: Guard, link: EmbeddedLink) -> Engi
                 port=broker.port,
                 ws_port=broker.ws_port,
                 tls_port=tls_port,
-                tls=_tls(broker),
+                tls=tls,
                 persistence=settings.data_dir / "broker" if broker.persistence else None,
                 max_connections=broker.max_connections,
                 max_publishes_per_s=broker.max_publishes_per_s,
@@ -38,7 +42,7 @@ def make_engine(settings: Settings, *, guard: Guard, link: EmbeddedLink) -> Engi
                 port=broker.port,
                 ws_port=broker.ws_port,
                 tls_port=tls_port,
-                tls=_tls(broker),
+                tls=tls,
                 max_connections=broker.max_connections,
             ),
             guard=guard,

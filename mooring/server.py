@@ -183,6 +183,8 @@ class Server:
             data_dir=self._settings.data_dir,
             database_url=self._settings.database_url,
             device_http_url=self.device_http_url,
+            device_jwt_audience=self._settings.device_jwt.audience,
+            require_second_factor=self._settings.admin.require_second_factor,
             ask_about_unknown=self._settings.provisioning.unknown_devices == "ask",
         )
 
@@ -200,7 +202,9 @@ class Server:
                 device_api,
             ]
         link = EmbeddedLink()
-        self._engine = link.engine = make_engine(self._settings, guard=self.fleet.guard, link=link)
+        self._engine = link.engine = make_engine(
+            self._settings, guard=self.fleet.guard, link=link, trust=self.fleet.trust
+        )
         return [link, device_api]
 
     async def _make_first_administrator(self) -> None:

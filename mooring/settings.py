@@ -135,11 +135,20 @@ class ProvisioningSettings(Section):
     )
 
 
+class DeviceJwtSettings(Section):
+    """The JWTs that devices sign with registered keys."""
+
+    audience: str = Field("", max_length=256, description="What they must name as `aud`; empty: they must name none")
+
+
 class AdminSettings(Section):
     """The first administrator, for set-ups without a person."""
 
     username: str | None = Field(None, description="Made at first start when both are set")
     password: SecretStr | None = Field(None, description="At least 12 characters")
+    require_second_factor: bool = Field(
+        False, description="Administrators without a second factor may do nothing but set one up"
+    )
 
 
 class LogSettings(Section):
@@ -162,6 +171,7 @@ class Settings(Section):
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     ingest: IngestSettings = IngestSettings()
     provisioning: ProvisioningSettings = ProvisioningSettings()
+    device_jwt: DeviceJwtSettings = DeviceJwtSettings()
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from fleet.views import User
+from fleet.views import Identity
 from web.api.layer import Route
 from web.api.problem import Problem
 from web.call import Call, Person
@@ -18,6 +18,7 @@ from web.parts import PARTS
 COOKIE = "mooring_refresh"
 COOKIE_PATH = "/api/v1/auth"
 _MAX_TOKEN = 4096
+_WHILE_ENROLLING = ("/api/v1/users/me/", "/api/v1/auth/")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="mooring"'}
 
 
@@ -27,15 +28,35 @@ async def open_call(request: web.Request, route: Route) -> Call:
         return Call(request=request, signed_in=None)
     token = bearer(request)
     if token is None:
-        raise Problem(401, "sign in first: Authorization: Bearer <access token>", headers=_CHALLENGE)
-    person = person_of(await request.app[PARTS].fleet.people.verify(token))
+        raise Problem(401, "sign in first: Authorization: Bearer <access token or API key>", headers=_CHALLENGE)
+    identity = await request.app[PARTS].fleet.people.identify(token, request.remote or "")
+    person = person_of(identity)
+    if identity.must_enrol and not route.path.startswith(_WHILE_ENROLLING):
+        raise Problem(
+            403, "set up a second factor first, in the settings of your account", code="second_factor_required"
+        )
     if not person.role.covers(route.role):
         raise Problem(403, f"this is for role {route.role}; yours is {person.role}")
     return Call(request=request, signed_in=person)
 
 
-def person_of(user: User) -> Person:
-    return Person(id=user.id, username=user.username, role=user.role)
+def person_of(identity: Identity) -> Person:
+    user = identity.user
+    return Person(
+        id=user.id,
+        username=user.username,
+        role=user.role,
+        name=identity.name,
+        login_id=identity.login_id,
+        second_factor=user.second_factor,
+    )
+
+
+def in_person(call: Call) -> str:
+    """The id of the login that the call comes from. Raises Problem 403 for an API key: those are for programs."""
+    if call.person.login_id is None:
+        raise Problem(403, "an API key may not do this: sign in with name and password")
+    return call.person.login_id
 
 
 def bearer(request: web.Request) -> str | None:

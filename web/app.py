@@ -12,6 +12,7 @@ from web.access import open_call
 from web.api.idempotency import Replays
 from web.api.layer import install
 from web.api.problem import problems
+from web.audit_lines import AUDIT_EXPORTS, MAX_AT_ONCE
 from web.connection import Connection
 from web.console_files import ConsoleFiles
 from web.docs import docs_file
@@ -120,6 +121,7 @@ class WebServer:
         app[METRICS] = metrics
         app[EXPORTS] = Exports()
         app[IMPORTS] = Imports()
+        app[AUDIT_EXPORTS] = asyncio.Semaphore(MAX_AT_ONCE)
         app[STORE_JOBS] = jobs = StoreJobs()
         app[DOCUMENT] = openapi_json(self._parts.version)
         app.on_response_prepare.append(security_headers(https=self._options.is_https))

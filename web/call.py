@@ -21,15 +21,21 @@ class Person:
     id: str
     username: str
     role: Role
+    name: str
+    """For the audit: the user name, and the API key's if one was used."""
+    login_id: str | None
+    """None for an API key."""
+    second_factor: bool
 
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """A request, its person (None on public routes), and the headers that its answer gets."""
+    """A request, its person (None on public routes), and its answer's headers and (where another) status."""
 
     request: web.Request
     signed_in: Person | None
     headers: dict[str, str] = field(default_factory=dict)
+    status: int | None = None
 
     @property
     def owner(self) -> str:
@@ -48,7 +54,11 @@ class Call:
     @property
     def actor(self) -> Actor:
         """Who does it, for the services and the audit."""
-        return Actor(kind="user", id=self.person.username, address=self.address)
+        return Actor(kind="user", id=self.person.name, address=self.address)
+
+    @property
+    def user_agent(self) -> str:
+        return self.request.headers.get("User-Agent", "")
 
     @property
     def parts(self) -> Parts:

@@ -11,6 +11,7 @@ from fleet.errors import (
     Invalid,
     NotFound,
     PreconditionFailed,
+    SecondFactorNeeded,
     TooManyAttempts,
     Unauthorized,
 )
@@ -19,6 +20,7 @@ from gateway.store import StoreError, StoreUnavailable
 from web.api.problem import Problem
 
 _STORE_RETRY_S = 5.0
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="mooring"'}
 
 
 def problem_of(error: Exception) -> Problem | None:
@@ -32,8 +34,10 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(412, str(error), headers={"ETag": f'"v{error.version}"'})
         case Invalid():
             return Problem(422, str(error), errors=[(error.field, error.detail)])
+        case SecondFactorNeeded():
+            return Problem(401, str(error), code=error.code, headers=_CHALLENGE)
         case Unauthorized():
-            return Problem(401, str(error), headers={"WWW-Authenticate": 'Bearer realm="mooring"'})
+            return Problem(401, str(error), headers=_CHALLENGE)
         case Forbidden():
             return Problem(403, str(error))
         case TooManyAttempts():

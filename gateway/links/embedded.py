@@ -42,6 +42,8 @@ class EmbeddedLink:
         """Messages on topics where devices do not publish."""
         self._receiver: Receiver | None = None
         self._connections: dict[str, Counter[str]] = {}  # device id -> client id -> open connections (2: a takeover)
+        self._kicked: dict[str, str] = {}
+        """Why the devices being dropped at this moment are."""
         self._leaving: dict[str, asyncio.TimerHandle] = {}  # taken over, and the new connection not yet seen
 
     async def start(self, receiver: Receiver) -> None:
@@ -88,7 +90,11 @@ class EmbeddedLink:
     async def kick(self, device_id: str, reason: str) -> int:
         if self.engine is None:
             return 0
-        count = await self.engine.kick(device_id)
+        self._kicked[device_id] = reason  # what the engine tells is what it tells the client, and that is less
+        try:
+            count = await self.engine.kick(device_id)
+        finally:
+            self._kicked.pop(device_id, None)
         if count:
             logger.info("%s: dropped %d connection(s): %s", device_id, count, reason)
         return count
@@ -156,7 +162,7 @@ class EmbeddedLink:
             return
         del self._connections[username]
         if reason != TAKEN_OVER:
-            self._left(username, reason)
+            self._left(username, self._kicked.get(username, reason))
             return
         loop = asyncio.get_running_loop()
         self._leaving[username] = loop.call_later(TAKEOVER_GRACE_S, self._left, username, reason)

@@ -18,8 +18,11 @@ class ArtifactFile:
 class Desk(Protocol):
     """Asked once per request, so an answer has to come from a cache more often than not."""
 
-    async def authenticate(self, token: str) -> str | None:
-        """The id of the device whose token this is, or None; None too for a device that is disabled."""
+    async def authenticate(self, secret: str, *, device_id: str | None = None, address: str = "") -> str | None:
+        """The id of the device whose token or JWT this is, or None; None too for a device that is disabled.
+
+        `device_id` is who it says it is, where it says so. Raises Problem when too many have been wrong.
+        """
         ...
 
     async def artifact(self, device_id: str, artifact_id: str) -> ArtifactFile | None:

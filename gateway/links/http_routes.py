@@ -1,6 +1,8 @@
 """The handlers of the device HTTP API (docs/device-http.md), one per route, and what all of them share."""
 
 import asyncio
+import base64
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +13,7 @@ import orjson
 from aiohttp import web
 
 from broker.allowance import Allowances
-from gateway.channels import COMMANDS, EVENTS, OTA_STATUS, TELEMETRY, TWIN_GET, TWIN_REPORTED, is_uplink
+from gateway.channels import COMMANDS, EVENTS, OTA_STATUS, TELEMETRY, TWIN_GET, TWIN_REPORTED, is_device_id, is_uplink
 from gateway.link import Outcome, Receiver, Uplink
 from gateway.links.http_artifact import Downloads
 from gateway.links.http_body import (
@@ -139,14 +141,10 @@ class Routes:
 
     async def _authenticate(self, request: web.Request) -> HttpDevice:
         """The device that asks. Raises Problem 401."""
-        given = request.headers.getall("Authorization", [])
-        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        token = token.strip()
-        if scheme.lower() != "bearer" or not token:
-            raise unauthorized("a device token is wanted: Authorization: Bearer …", token_was_given=False)
+        claimed_id, secret = _credentials(request)
         for _ in range(3):
             kicks = self._attendance.kicks
-            device_id = await self._desk.authenticate(token)
+            device_id = await self._desk.authenticate(secret, device_id=claimed_id, address=request.remote or "")
             if device_id is None:
                 raise unauthorized("this token is not valid", token_was_given=True)
             if kicks == self._attendance.kicks:
@@ -317,6 +315,21 @@ class Routes:
                 raise ConnectionResetError("the device does not read") from error
             raise
         return response
+
+
+def _credentials(request: web.Request) -> tuple[str | None, str]:
+    """Who asks, if that is said (Basic), and the token or JWT. Raises Problem 401."""
+    given = request.headers.getall("Authorization", [])
+    scheme, _, value = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    scheme, value = scheme.lower(), value.strip()
+    if scheme == "bearer" and value:
+        return None, value
+    if scheme == "basic" and value:
+        with contextlib.suppress(ValueError):  # binascii.Error and UnicodeDecodeError are
+            device_id, colon, secret = base64.b64decode(value, validate=True).decode("ascii").rpartition(":")
+            if colon and secret and is_device_id(device_id):
+                return device_id, secret
+    raise unauthorized("a device token is wanted: Authorization: Bearer …", token_was_given=False)
 
 
 def _json(body: object, *, status: int = 200) -> web.Response:

@@ -8,9 +8,11 @@ from gateway.decode import decode, document_form, is_binary
 from gateway.documents import DecodeLimits, Undecodable, printable, read_cbor, read_json, read_json_strictly, shown
 from gateway.kinds import KIND_OF
 from gateway.profiles.binary import BinaryReader, Row
+from gateway.profiles.commands import CompiledCommands
 from gateway.profiles.document import MetricRule, Profile
 from gateway.profiles.mapping import MappingReader
 from gateway.profiles.schema import Schema
+from gateway.profiles.twins import CompiledTwins
 from gateway.readings import Kind, Reading, kind_of
 from gateway.refusals import Refusal
 
@@ -34,6 +36,9 @@ class CompiledProfile:
         telemetry = profile.telemetry
         self.name = profile.name
         self.retention_days = profile.retention_days
+        self.expected_interval_s = profile.expected_interval_s
+        self.commands = CompiledCommands(profile, profile.name)
+        self.twins = CompiledTwins(profile.twin)
         self.units = {metric: rule.unit for metric, rule in telemetry.metrics.items() if rule.unit is not None}
         self.reads = not telemetry.says_nothing
         """Whether messages have to be read here at all."""

@@ -19,7 +19,9 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.profiles.commands import CommandRules
 from gateway.profiles.schema import checked_schema
+from gateway.profiles.twins import TwinRules
 
 PROFILE_NAME = r"^[A-Za-z0-9._-]{1,64}$"
 METRICS_LIMIT = 1000
@@ -299,7 +301,7 @@ class TelemetryRules(_Part):
         return not declared and self.unknown_metrics == "accept" and not any(bounds)
 
 
-class ProfileBody(_Part):
+class ProfileBody(CommandRules, _Part):
     """A profile without its name."""
 
     description: str = Field(default="", max_length=1024)
@@ -308,6 +310,7 @@ class ProfileBody(_Part):
         default=None, description="How often a device of this kind should be heard of."
     )
     telemetry: TelemetryRules = Field(default_factory=TelemetryRules)
+    twin: TwinRules = Field(default_factory=TwinRules)
 
 
 class Profile(ProfileBody):

@@ -41,14 +41,18 @@ class Schema:
 
     def wrong(self, document: object) -> str | None:
         """What is wrong with a message first and where, or None."""
+        fault = self.fault(document)
+        return None if fault is None else f"{fault[0] or 'the message'}: {fault[1]}"
+
+    def fault(self, document: object) -> tuple[str, str] | None:
+        """The same as the JSON pointer of the place and what is wrong there."""
         try:
             # Not iter_errors: that finds all of them before it gives the first, in seconds and gigabytes.
             self._validator.validate(document)
         except jsonschema_rs.ValidationError as error:
-            path = "".join(f"/{part}" for part in error.instance_path)
-            return f"{path or 'the message'}: {error.message}"
+            return "".join(f"/{part}" for part in error.instance_path), error.message
         except ValueError:
-            return "it holds what is not JSON, such as bytes or a time"
+            return "", "it holds what is not JSON, such as bytes or a time"
         return None
 
 

@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from mooring.cli import campaigns, commands, config, dead_letters, devices, firmware, serving, store, users
+from mooring.cli import (
+    api_keys,
+    audit,
+    campaigns,
+    commands,
+    config,
+    dead_letters,
+    devices,
+    firmware,
+    serving,
+    store,
+    users,
+)
 from mooring.cli.client import ApiError
 from mooring.errors import MooringError
 
@@ -20,6 +32,7 @@ app = typer.Typer(
 serving.add_to(app)
 config.add_to(app)
 app.add_typer(users.app, name="user")
+app.add_typer(api_keys.app, name="api-key")
 app.add_typer(devices.app, name="device")
 app.add_typer(devices.tokens, name="token")
 app.add_typer(commands.app, name="command")
@@ -27,6 +40,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(firmware.app, name="firmware")
 app.add_typer(campaigns.app, name="campaign")
 app.add_typer(store.app, name="store")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

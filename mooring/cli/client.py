@@ -26,9 +26,11 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 class ApiError(Exception):
     """The server said no (exit code 1), or the call could not be made as given (exit code 2)."""
 
-    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+    def __init__(self, message: str, *, exit_code: int = 1, code: str = "") -> None:
+        """`code`: what the server calls it, where a program has to know."""
         super().__init__(message)
         self.exit_code = exit_code
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,19 @@ class Api:
             cursor = page["next_cursor"]
             if cursor is None:
                 return
+
+    async def download(self, path: str, write: Callable[[bytes], object]) -> None:
+        """A long answer, handed on as it comes. Raises ApiError, also where it breaks off."""
+        try:
+            async with self.session.get(f"/api/v1/{path}") as answer:
+                if not answer.ok:
+                    raise ApiError(_problem(answer.status, await answer.json(content_type=None)))
+                async for chunk in answer.content.iter_any():
+                    write(chunk)
+        except aiohttp.ClientError as error:
+            raise ApiError(f"the answer of {self.session._base_url} broke off: {error}") from error
+        except ValueError as error:
+            raise ApiError(f"{self.session._base_url} did not answer in JSON: is it Mooring's admin port?") from error
 
     async def upload(self, path: str, file: Path, fields: dict[str, str], sent: Callable[[int], None]) -> Any:
         """A multipart POST of one file, read as it is sent; `sent` is told the bytes so far."""
@@ -95,7 +110,8 @@ class Api:
             raise ApiError(f"cannot reach {self.session._base_url}: {error}; is `mooring serve` running?") from error
         except ValueError as error:
             raise ApiError(f"{self.session._base_url} did not answer in JSON: is it Mooring's admin port?") from error
-        raise ApiError(_problem(answer.status, body))
+        code = str(body.get("code") or "") if isinstance(body, dict) else ""
+        raise ApiError(_problem(answer.status, body), code=code)
 
 
 @asynccontextmanager

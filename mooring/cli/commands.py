@@ -9,7 +9,7 @@ from mooring.cli.client import DEFAULT_URL, Api, ApiError, TokenOption, UrlOptio
 from mooring.cli.output import Format, OutputOption, show, show_one
 
 app = typer.Typer(help="Commands: send one, list a device's, cancel.", no_args_is_help=True)
-COLUMNS = ("id", "name", "status", "progress", "created_at", "finished_at", "error")
+COLUMNS = ("id", "name", "status", "waiting_for", "progress", "created_at", "finished_at", "error")
 
 
 @app.command()
@@ -17,7 +17,10 @@ def send(
     device_id: str,
     name: str,
     params: Annotated[str, typer.Option(help="Parameters as a JSON object")] = "{}",
-    ttl: Annotated[int, typer.Option(help="Seconds until it expires unanswered")] = 3600,
+    ttl: Annotated[
+        int | None,
+        typer.Option(help="Seconds until it expires unanswered; else as the device's profile says, or an hour"),
+    ] = None,
     wait: Annotated[int, typer.Option(help="Seconds to wait for the result")] = 10,
     url: UrlOption = DEFAULT_URL,
     token: TokenOption = "",
@@ -28,7 +31,7 @@ def send(
         parsed = json.loads(params)
     except ValueError as error:
         raise ApiError(f"--params is not JSON: {error}", exit_code=2) from error
-    body = {"name": name, "params": parsed, "ttl": ttl}
+    body = {"name": name, "params": parsed} | ({} if ttl is None else {"ttl": ttl})
     command = call(url, token, lambda api: api.post(f"devices/{device_id}/commands?wait={wait}", body))
     show_one(command, output)
     if command["status"] in ("failed", "rejected", "expired", "cancelled"):

@@ -1,5 +1,6 @@
 """`mooring device` and `mooring token`: the fleet's members and their credentials."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,7 @@ COLUMNS = ("id", "status", "name", "profile", "firmware", "last_seen", "tags")
 def list_devices(
     query: Annotated[str, typer.Option("-q", "--query", help="Part of an id or name")] = "",
     tag: Annotated[str, typer.Option(help="Only devices with this tag")] = "",
-    status: Annotated[str, typer.Option(help="online, offline, never_seen or disabled")] = "",
+    status: Annotated[str, typer.Option(help="online, offline, stale, never_seen or disabled")] = "",
     url: UrlOption = DEFAULT_URL,
     token: TokenOption = "",
     output: OutputOption = Format.TABLE,
@@ -81,15 +82,37 @@ def delete(
 def list_tokens(
     device_id: str, url: UrlOption = DEFAULT_URL, token: TokenOption = "", output: OutputOption = Format.TABLE
 ) -> None:
-    """List a device's tokens (never the tokens themselves)."""
+    """List a device's credentials (never their secrets)."""
     found = call(url, token, lambda api: api.get(f"devices/{device_id}/credentials"))
-    show(found["items"], ("id", "hint", "created_at", "last_used_at", "revoked_at"), output)
+    show(
+        found["items"], ("id", "type", "name", "hint", "created_at", "expires_at", "last_used_at", "revoked_at"), output
+    )
 
 
 @tokens.command("add")
-def add_token(device_id: str, url: UrlOption = DEFAULT_URL, token: TokenOption = "") -> None:
-    """Give a device a second token and print it, which is shown this once."""
-    print(call(url, token, lambda api: api.post(f"devices/{device_id}/credentials"))["token"])  # noqa: T201
+def add_token(
+    device_id: str,
+    name: Annotated[str, typer.Option(help="What people call it")] = "",
+    expires: Annotated[str, typer.Option(help="When it ends: 2027-01-31T12:00:00Z")] = "",
+    public_key: Annotated[
+        Path | None, typer.Option(help="A PEM or JWK file: the key that its JWTs are signed with")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="A PEM file: the device's own client certificate")] = None,
+    url: UrlOption = DEFAULT_URL,
+    token: TokenOption = "",
+) -> None:
+    """Give a device another credential: a token, printed this once, the public key of its JWTs, or a certificate."""
+    wanted: dict[str, str] = {"name": name}
+    if expires:
+        wanted["expires_at"] = expires
+    if public_key is not None and certificate is not None:
+        raise typer.BadParameter("--public-key and --certificate are credentials of two types: add one at a time")
+    if public_key is not None:
+        wanted |= {"type": "jwt", "public_key": _text_of(public_key)}
+    if certificate is not None:
+        wanted |= {"type": "x509", "certificate": _text_of(certificate)}
+    made = call(url, token, lambda api: api.post(f"devices/{device_id}/credentials", wanted))
+    print(made["token"] or made["id"])  # noqa: T201
 
 
 @tokens.command()
@@ -97,3 +120,10 @@ def revoke(device_id: str, credential_id: str, url: UrlOption = DEFAULT_URL, tok
     """Revoke a token; a live connection made with it drops at once."""
     call(url, token, lambda api: api.delete(f"devices/{device_id}/credentials/{credential_id}"))
     typer.echo(f"revoked {credential_id}", err=True)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path} cannot be read: {error}") from error

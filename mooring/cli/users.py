@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mooring.cli.client import DEFAULT_URL, Api, TokenOption, UrlOption, call, connect
+from mooring.cli.client import DEFAULT_URL, Api, ApiError, TokenOption, UrlOption, call, connect
 from mooring.cli.output import Format, OutputOption, show
 
 app = typer.Typer(help="People: log in, list, add, change roles.", no_args_is_help=True)
@@ -17,15 +17,22 @@ def login(
     username: str,
     url: UrlOption = DEFAULT_URL,
     password: Annotated[str, typer.Option(prompt=True, hide_input=True, envvar="MOORING_PASSWORD")] = "",
+    otp: Annotated[str, typer.Option(help="Code of the second factor; asked for where it is needed")] = "",
 ) -> None:
     """Print an access token for MOORING_TOKEN; it lasts 15 minutes."""
 
-    async def run() -> str:
+    async def run(otp: str) -> str:
         async with connect(url) as api:
-            tokens = await api.post("auth/login", {"username": username, "password": password})
+            tokens = await api.post("auth/login", {"username": username, "password": password, "otp": otp})
             return str(tokens["access_token"])
 
-    print(asyncio.run(run()))  # noqa: T201
+    try:
+        token = asyncio.run(run(otp))
+    except ApiError as error:
+        if error.code != "otp_required":
+            raise
+        token = asyncio.run(run(typer.prompt("Code of the second factor", err=True)))
+    print(token)  # noqa: T201
 
 
 @app.command("list")

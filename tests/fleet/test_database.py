@@ -80,6 +80,35 @@ async def test_a_migration_that_rebuilds_a_table_loses_no_rows(tmp_path: Path, m
                 assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,), (file, table)
 
 
+async def test_devices_of_before_are_found_by_attributes_and_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "migrations_before"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for file in sorted((Path(database_module.__file__).parent / "migrations").glob("000[1-4]_*.py")):
+        shutil.copy(file, package)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "data" / "fleet.db"
+    path.parent.mkdir()
+    with monkeypatch.context() as before:
+        before.setattr(database_module, "MIGRATIONS", "migrations_before")
+        await Database(f"sqlite://{path}").migrate()
+    with closing(sqlite3.connect(path)) as database:
+        columns = "id, name, profile, tags, attributes, status, presence, disabled, last_seen_at, address, link"
+        database.executemany(
+            f"INSERT INTO device ({columns}, firmware, target_firmware, version, created_at, updated_at) VALUES "
+            "(?, ?, '', '[]', '{\"floor\": 3}', 'offline', 'offline', 0, '2026-01-01 00:00:00+00:00', '', '', "
+            "?, '', 1, '2026-01-01 00:00:00+00:00', '2026-01-01 00:00:00+00:00')",
+            [(f"d{n:04}", f"d{n}", "1.10" if n == 1_500 else "") for n in range(2_001)],
+        )
+        database.commit()
+    async with running(tmp_path / "data", "") as rig:
+        assert (await rig.fleet.devices.list(query="attributes.floor = 3")).total == 2_001
+        found = await rig.fleet.devices.list(query="firmware > 1.9")
+        assert [each.id for each in found.items] == ["d1500"]
+
+
 async def test_deleting_a_device_takes_its_rows_along(rig: Rig) -> None:
     await rig.device(tags=["north"])
     await rig.fleet.commands.create(ANNA, "pump-7", "reboot")

@@ -102,7 +102,7 @@ async def test_lists_are_searched_filtered_sorted_and_paged(rig: Rig) -> None:
     assert await walk(firmware="1.1.0") == ["d0", "d1"]
     assert (await devices.list(firmware="1.1.0", limit=1)).total == 2
     assert await walk(firmware="1.1") == []
-    assert await devices.counts() == {"total": 7, "online": 2, "offline": 0, "never_seen": 5, "disabled": 0}
+    assert await devices.counts() == {"total": 7, "online": 2, "offline": 0, "stale": 0, "never_seen": 5, "disabled": 0}
 
 
 @pytest.mark.parametrize("query", [{"sort": "password"}, {"status": "gone"}, {"cursor": "!"}, {"cursor": "WzFd"}])

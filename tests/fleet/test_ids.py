@@ -6,6 +6,8 @@ from fleet.errors import Invalid
 from fleet.ids import encode, is_id, new_id
 from fleet.page import decode_cursor, encode_cursor, page_limit
 
+NUL = encode_cursor("a\0", 7)
+
 
 def test_ids_grow_even_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [new_id() for _ in range(1000)]
@@ -24,7 +26,7 @@ def test_ids_sort_as_their_numbers_do() -> None:
 
 def test_cursors_come_back_and_others_are_refused() -> None:
     assert decode_cursor(encode_cursor("a", 7), str, int) == ("a", 7)
-    for odd in ("", "x", "e30", "!!!", "\u00e4", encode_cursor("a"), encode_cursor(1, 7), encode_cursor("a", "7")):
+    for odd in ("", "x", "e30", "!!!", "\u00e4", encode_cursor("a"), encode_cursor(1, 7), encode_cursor("a", "7"), NUL):
         with pytest.raises(Invalid):
             decode_cursor(odd, str, int)
     assert (page_limit(0), page_limit(10**9), page_limit(7)) == (1, 500, 7)

@@ -21,6 +21,7 @@ async def test_desired_reported_and_delta(rig: Rig) -> None:
         "reported": {"speed": 3, "led": {"on": True}},
         "delta": {"led": {"colour": "red"}},
         "version": 3,
+        "fault": None,
         "updated_at": "",
     }
     twin = await rig.fleet.twins.patch_desired(ANNA, "pump-7", {"led": None, "speed": None})

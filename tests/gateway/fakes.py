@@ -115,6 +115,7 @@ class Fleet:
     """Registry and Control: everybody is active but those in `disabled`."""
 
     disabled: set[str] = field(default_factory=set)
+    quarantined: set[str] = field(default_factory=set)
     handled: list[Uplink] = field(default_factory=list)
     told: list[tuple[str, ...]] = field(default_factory=list)
     outcome: Outcome = TAKEN
@@ -122,6 +123,9 @@ class Fleet:
 
     def is_active(self, device_id: str) -> bool:
         return device_id not in self.disabled
+
+    def is_quarantined(self, device_id: str) -> bool:
+        return device_id in self.quarantined
 
     async def handle(self, uplink: Uplink) -> Outcome:
         if self.gate is not None:

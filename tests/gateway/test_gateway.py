@@ -64,6 +64,28 @@ async def test_a_mixed_batch_goes_to_its_lanes_and_is_answered_once_in_order(sta
     assert stats.refused == {"unknown_device": 2, "unknown_channel": 1, "invalid_json": 1}
 
 
+async def test_in_quarantine_a_device_reaches_its_twin_alone(start_gateway, fleet: Fleet) -> None:
+    gateway = await start_gateway()
+    fleet.quarantined.add("a")
+    [alone] = await send(gateway, uplink("a", b'{"t": 1}'))
+    outcomes = await send(
+        gateway,
+        uplink("a", b'{"t": 1}'),
+        uplink("b", b'{"t": 1}'),
+        uplink("a", b"{}", channel="events"),
+        uplink("a", b"{}", channel="twin/reported"),
+        uplink("a", b"{}", channel="twin/get"),
+        uplink("a", b"{}", channel="commands/c1/status"),
+    )
+    refused = (ReasonCode.NOT_AUTHORIZED, "quarantined")
+    taken = (ReasonCode.SUCCESS, "")
+    assert (alone.code, alone.reason) == refused
+    assert [(o.code, o.reason) for o in outcomes] == [refused, taken, refused, taken, taken, refused]
+    assert [up.channel for up in fleet.handled] == ["twin/reported", "twin/get"]
+    assert await gateway.dead_letters.list() == []
+    assert gateway.stats().readings == 1
+
+
 async def test_an_acknowledged_reading_is_in_the_next_answer_of_a_slow_store(
     start_gateway, memory_store: MemoryStore, clock: Clock
 ) -> None:

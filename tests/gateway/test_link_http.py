@@ -1,6 +1,7 @@
 """The device HTTP API: tokens, uplinks, mailboxes, downloads, and clients that misbehave. Over a real socket."""
 
 import asyncio
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -36,11 +37,12 @@ class Desk:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
-    async def authenticate(self, token: str) -> str | None:
-        known = token.startswith("token-") and token not in self.revoked
+    async def authenticate(self, secret: str, *, device_id: str | None = None, address: str = "") -> str | None:
+        known = secret.startswith("token-") and secret not in self.revoked
         self.asked.set()
         await self.may_answer.wait()
-        return token.removeprefix("token-") if known else None
+        owner = secret.removeprefix("token-") if known else None
+        return owner if device_id in (None, owner) else None
 
     async def artifact(self, device_id: str, artifact_id: str) -> ArtifactFile | None:
         return self.files.get((device_id, artifact_id))
@@ -137,6 +139,15 @@ async def test_without_a_valid_token_there_is_nothing(api: Api, header: str | No
                 assert response.content_type == "application/problem+json"
                 assert response.headers["WWW-Authenticate"].startswith('Bearer realm="mooring"')
     assert api.recorder.presence == []
+
+
+async def test_a_device_may_say_who_it_is_beside_its_token(api: Api) -> None:
+    for given, status in (("pump-7:token-pump-7", 200), ("pump-8:token-pump-7", 401), ("pump/7:token-pump-7", 401)):
+        basic = {"Authorization": "Basic " + base64.b64encode(given.encode()).decode()}
+        assert (await api.ask("GET", "commands", headers=basic))[0] == status
+    for odd in (b"pump-7", b":x", b"pump-7:", b"\xff:x"):
+        basic = {"Authorization": "Basic " + base64.b64encode(odd).decode()}
+        assert (await api.ask("GET", "commands", headers=basic))[0] == 401
 
 
 async def test_two_tokens_are_none(api: Api) -> None:

@@ -41,7 +41,7 @@ class Site:
             method, self.url + path, headers=headers, allow_redirects=False, **options
         ) as answer:
             body = await answer.read()
-            is_json = answer.content_type.endswith("json") and body
+            is_json = answer.content_type.endswith(("/json", "+json")) and body
             assert_documented(method, path, answer.status, answer.content_type)
             return SimpleNamespace(
                 status=answer.status,

@@ -8,7 +8,7 @@ something to translate.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,14 +19,24 @@ from broker.engine import SessionInfo
 from broker.native.topic_tree import TopicLevels, TopicLook
 from broker.reason import ReasonCode
 from fleet.actor import SYSTEM, Actor
+from fleet.api_keys import ApiKey
+from fleet.audit_chain import START, Mark, Report
+from fleet.authorities import CertificateAuthority
+from fleet.bulk import BulkJob, BulkResult, BulkStatus, Selection, TargetStatus
+from fleet.bulk_actions import ActionType, BulkAction
 from fleet.claim_keys import ClaimKey, ClaimMode, ExpectedDevice
 from fleet.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed, TooManyAttempts, Unauthorized
+from fleet.groups import Group
 from fleet.machines.campaign import CampaignState
 from fleet.machines.command import CommandState
 from fleet.machines.job import JobState
+from fleet.new_credential import NewCredential
 from fleet.page import Page
 from fleet.profiles import StoredProfile
 from fleet.provisioning import Application, ApplicationStatus
+from fleet.schedules import CatchUp, Schedule, ScheduledCommand, ScheduleRun
+from fleet.twin_history import TwinChange
+from fleet.twin_templates import Compliance, Target, TemplateState, TwinTemplate
 from fleet.views import (
     Artifact,
     AuditEntry,
@@ -35,9 +45,11 @@ from fleet.views import (
     Credential,
     Device,
     DeviceStatus,
+    Identity,
     Job,
     Level,
     Role,
+    Session,
     StepTimeouts,
     TimelineEntry,
     TimelineKind,
@@ -48,6 +60,7 @@ from fleet.views import (
 from gateway.bus import Bus, Event
 from gateway.clocks import Clocks
 from gateway.dead_letters import DeadLetters
+from gateway.profiles.commands import Delivery
 from gateway.profiles.compiled import CompiledProfile
 from gateway.profiles.document import Profile
 from gateway.readings import Value
@@ -83,6 +96,7 @@ class Devices:
             attributes=dict(attributes or {}),
             status=DeviceStatus.NEVER_SEEN,
             disabled=False,
+            quarantined=False,
             since=None,
             last_seen=None,
             address=None,
@@ -105,6 +119,8 @@ class Devices:
         tag: str = "",
         status: str = "",
         firmware: str = "",
+        query: str = "",
+        group: str = "",
         sort: str = "id",
         cursor: str | None = None,
         limit: int = 50,
@@ -112,6 +128,8 @@ class Devices:
     ) -> Page[Device]:
         if cursor is not None and cursor not in self.by_id:
             raise Invalid("cursor", "is not one that this server gave out")
+        if group not in ("", "G0"):
+            raise NotFound("group", group)
         found = [
             one
             for one in sorted(self.by_id.values(), key=lambda one: one.id)
@@ -135,7 +153,8 @@ class Devices:
         del self.by_id[id]
 
     async def counts(self) -> dict[str, int]:
-        return {"total": len(self.by_id), "online": 0, "offline": 0, "never_seen": len(self.by_id), "disabled": 0}
+        seen = {"online": 0, "offline": 0, "stale": 0}
+        return {"total": len(self.by_id), **seen, "never_seen": len(self.by_id), "disabled": 0}
 
     async def firmware_versions(self) -> dict[str, int]:
         return {"1.0.0": 2}
@@ -144,12 +163,21 @@ class Devices:
         await self.get(id)
         return self.tokens[id]
 
-    async def add_credential(self, actor: Actor, id: str) -> tuple[Credential, str]:
+    async def add_credential(
+        self, actor: Actor, id: str, wanted: NewCredential | None = None
+    ) -> tuple[Credential, str | None]:
         await self.get(id)
         if len(self.tokens[id]) >= 2:
             raise Conflict("two credentials are valid already")
         credential = Credential(
-            id=f"C{len(self.tokens[id])}", type="token", hint="abcd", created_at=NOW, last_used_at=None, revoked_at=None
+            id=f"C{len(self.tokens[id])}",
+            type="token" if wanted is None else wanted.type,
+            name="",
+            hint="abcd",
+            created_at=NOW,
+            expires_at=None,
+            last_used_at=None,
+            revoked_at=None,
         )
         self.tokens[id].append(credential)
         return credential, "secret"
@@ -187,10 +215,14 @@ class People:
     async def setup_needed(self) -> bool:
         return False
 
-    async def setup(self, token: str, username: str, password: str, *, address: str = "") -> Tokens:
+    async def setup(
+        self, token: str, username: str, password: str, *, address: str = "", user_agent: str = ""
+    ) -> Tokens:
         raise Conflict("there is an administrator already")
 
-    async def login(self, username: str, password: str, address: str = "") -> Tokens:
+    async def login(
+        self, username: str, password: str, address: str = "", *, otp: str = "", user_agent: str = ""
+    ) -> Tokens:
         if self.failures >= 5:
             raise TooManyAttempts(29.2)
         if username not in self.users or password != PASSWORD:
@@ -198,7 +230,7 @@ class People:
             raise Unauthorized
         return self._tokens(username)
 
-    async def exchange(self, code: str, *, address: str = "") -> Tokens:
+    async def exchange(self, code: str, *, address: str = "", user_agent: str = "") -> Tokens:
         if code != "code":
             raise Unauthorized
         return self._tokens("admin")
@@ -216,6 +248,40 @@ class People:
         if name not in self.users or access_token in self.revoked:
             raise Unauthorized
         return self.users[name]
+
+    async def sessions(self, person_id: str) -> Sequence[Session]:
+        return [
+            Session(id="L1", address="", user_agent="", created_at=NOW, last_used_at=NOW, expires_at=NOW + timedelta(1))
+        ]
+
+    async def end_session(self, actor: Actor, person_id: str, login_id: str) -> None:
+        if login_id != "L1":
+            raise NotFound("session", login_id)
+
+    async def end_other_sessions(self, actor: Actor, person_id: str, login_id: str) -> int:
+        return 1
+
+    async def change_password(
+        self, actor: Actor, person_id: str, password: str, new_password: str, *, user_agent: str = ""
+    ) -> Tokens:
+        if password != PASSWORD:
+            raise Invalid("password", "is not right")
+        return self._tokens(self._by_id(person_id).username)
+
+    async def enrol_second_factor(self, actor: Actor, person_id: str, password: str) -> tuple[str, str]:
+        return "SECRET", "otpauth://totp/Mooring:x?secret=SECRET"
+
+    async def confirm_second_factor(self, actor: Actor, person_id: str, code: str) -> Sequence[str]:
+        return ["AAAA-AAAA-AAAA-AAAA"]
+
+    async def remove_second_factor(self, actor: Actor, person_id: str, password: str) -> None:
+        pass
+
+    async def reset_second_factor(self, actor: Actor, person_id: str) -> None:
+        self._by_id(person_id)
+
+    async def identify(self, token: str, address: str = "") -> Identity:
+        return Identity(user=await self.verify(token), login_id="L1")
 
     async def list(self) -> Sequence[User]:
         return list(self.users.values())
@@ -242,6 +308,37 @@ class People:
         del self.users[user.username]
 
 
+class ApiKeys:
+    def __init__(self) -> None:
+        self.key = ApiKey(
+            id="Y0",
+            name="ci",
+            owner="admin",
+            role=Role.VIEWER,
+            hint="abcd",
+            created_at=NOW,
+            expires_at=None,
+            last_used_at=None,
+            revoked_at=None,
+        )
+
+    async def create(
+        self, actor: Actor, owner_id: str, *, name: str, role: Role, expires_at: datetime | None = None
+    ) -> tuple[ApiKey, str]:
+        return replace(self.key, name=name, role=role, expires_at=expires_at), "mrk_secret"
+
+    async def list(self, owner_id: str | None, *, cursor: str | None = None, limit: int = 50) -> Page[ApiKey]:
+        return Page(items=[self.key], total=1)
+
+    async def get(self, id: str, owner_id: str | None = None) -> ApiKey:
+        if id != self.key.id:
+            raise NotFound("API key", id)
+        return self.key
+
+    async def revoke(self, actor: Actor, id: str, owner_id: str | None = None) -> None:
+        await self.get(id, owner_id)
+
+
 class Twins:
     def __init__(self, devices: Devices) -> None:
         self._devices = devices
@@ -256,6 +353,7 @@ class Twins:
             reported={},
             delta=self.desired,
             version=self.version,
+            fault=None,
             updated_at=NOW,
         )
 
@@ -269,6 +367,10 @@ class Twins:
         self.desired = {**self.desired, **merge_patch}
         return await self.get(device_id)
 
+    async def history(self, device_id: str, *, cursor: str | None = None, limit: int = 50) -> Page[TwinChange]:
+        await self._devices.get(device_id)
+        return Page(items=[TwinChange(version=self.version, at=NOW, by="anna", patch=self.desired)], total=1)
+
 
 class Commands:
     def __init__(self, devices: Devices, bus: Bus) -> None:
@@ -277,7 +379,15 @@ class Commands:
         self.by_id: dict[str, Command] = {}
         self.created = asyncio.Event()
 
-    async def create(self, actor: Actor, device_id: str, name: str, params: Any = None, ttl_s: float = 3600) -> Command:
+    async def create(
+        self,
+        actor: Actor,
+        device_id: str,
+        name: str,
+        params: Any = None,
+        ttl_s: float | None = None,
+        delivery: Delivery | None = None,
+    ) -> Command:
         await self._devices.get(device_id)
         id = f"CMD{len(self.by_id)}"
         self.by_id[id] = Command(
@@ -294,7 +404,10 @@ class Commands:
             sent_at=None,
             updated_at=NOW,
             finished_at=None,
-            expires_at=NOW + timedelta(seconds=ttl_s),
+            expires_at=NOW + timedelta(seconds=ttl_s or 3600),
+            answer_by=None,
+            delivery=delivery or Delivery.PARALLEL,
+            waiting_for="device to connect",
             created_by=actor.id,
         )
         self.created.set()
@@ -511,6 +624,18 @@ class Audit:
         )
         return Page(items=[entry], total=1)
 
+    async def head(self) -> Mark:
+        return START
+
+    async def anchor(self) -> Mark:
+        return START
+
+    async def verify(self, known: Mark | None = None) -> Report:
+        return Report()
+
+    async def export(self) -> AsyncGenerator[bytes, None]:
+        yield b"{}\n"
+
 
 class Profiles:
     def __init__(self) -> None:
@@ -544,6 +669,78 @@ class Profiles:
     async def delete(self, actor: Actor, name: str, *, if_version: int | None = None, force: bool = False) -> None:
         await self.get(name)
         del self.by_name[name]
+
+
+class TwinTemplates:
+    def __init__(self) -> None:
+        self.by_id = {"W0": self._made("W0", "fast", {"interval": 5}, Target(ids=("pump-7",)))}
+
+    @staticmethod
+    def _made(id: str, name: str, desired: dict[str, Any], target: Target) -> TwinTemplate:
+        counts = {**dict.fromkeys(TemplateState, 0), TemplateState.OWED: 1}
+        times = {"created_by": "anna", "created_at": NOW, "applied_at": NOW}
+        return TwinTemplate(id=id, name=name, desired=desired, target=target, counts=counts, **times)
+
+    async def create(self, actor: Actor, *, name: str, desired: dict[str, Any], target: Target) -> TwinTemplate:
+        self.by_id["W1"] = self._made("W1", name, desired, target)
+        return self.by_id["W1"]
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[TwinTemplate]:
+        return Page(items=[*self.by_id.values()], total=len(self.by_id))
+
+    async def get(self, id: str) -> TwinTemplate:
+        if id not in self.by_id:
+            raise NotFound("twin template", id)
+        return self.by_id[id]
+
+    async def apply(self, actor: Actor, id: str) -> TwinTemplate:
+        return await self.get(id)
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+
+    async def compliance(
+        self, id: str, *, state: str = "", cursor: str | None = None, limit: int = 50
+    ) -> Page[Compliance]:
+        await self.get(id)
+        device = {"device_id": "pump-7", "since": NOW, "delta": {"interval": 5}, "error": None}
+        return Page(items=[Compliance(state=TemplateState(state or "pending"), **device)], total=1)
+
+
+class Schedules:
+    def __init__(self) -> None:
+        made = {"at": None, "cron": "0 3 * * *", "time_zone": "UTC", "catch_up": CatchUp.ONCE, "paused": False}
+        command = ScheduledCommand(name="reboot")
+        self.by_id = {"S0": self._made("S0", name="nightly", command=command, device_ids=["pump-7"], **made)}
+
+    @staticmethod
+    def _made(id: str, *, device_ids: Sequence[str], **fields: Any) -> Schedule:
+        rest = {"next_run_at": NOW, "last_run_at": None, "runs": 0, "skipped": 0, "version": 1, "created_by": "anna"}
+        return Schedule(id=id, device_ids=tuple(device_ids), created_at=NOW, updated_at=NOW, **rest, **fields)
+
+    async def create(self, actor: Actor, **fields: Any) -> Schedule:
+        self.by_id["S1"] = self._made("S1", **fields)
+        return self.by_id["S1"]
+
+    async def update(self, actor: Actor, id: str, **changes: Any) -> Schedule:
+        found = await self.get(id)
+        self.by_id[id] = replace(found, **{name: value for name, value in changes.items() if value is not None})
+        return self.by_id[id]
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[Schedule]:
+        return Page(items=[*self.by_id.values()], total=len(self.by_id))
+
+    async def get(self, id: str) -> Schedule:
+        if id not in self.by_id:
+            raise NotFound("schedule", id)
+        return self.by_id[id]
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+
+    async def runs(self, id: str, *, cursor: str | None = None, limit: int = 50) -> Page[ScheduleRun]:
+        await self.get(id)
+        return Page(items=[ScheduleRun(run=1, due_at=NOW, device_id="pump-7", command_id="CMD0", error=None)])
 
 
 class ClaimKeys:
@@ -581,6 +778,113 @@ class ClaimKeys:
     async def expected(self, id: str, *, cursor: str | None = None, limit: int = 50) -> Page[ExpectedDevice]:
         await self.get(id)
         return Page(items=[ExpectedDevice(device_id=one, claimed_at=None) for one in self.lists[id]])
+
+
+class Authorities:
+    def __init__(self) -> None:
+        self.by_id = {"X0": self._made("X0", "factory")}
+
+    @staticmethod
+    def _made(id: str, name: str) -> CertificateAuthority:
+        return CertificateAuthority(
+            id=id,
+            name=name,
+            fingerprint="ab" * 32,
+            certificate="-----BEGIN CERTIFICATE-----",
+            revoked_serials=(),
+            expires_at=NOW,
+            created_by="anna",
+            created_at=NOW,
+        )
+
+    async def list(self) -> list[CertificateAuthority]:
+        return list(self.by_id.values())
+
+    async def create(self, actor: Actor, *, name: str, certificate: str) -> CertificateAuthority:
+        self.by_id["X1"] = self._made("X1", name)
+        return self.by_id["X1"]
+
+    async def get(self, id: str) -> CertificateAuthority:
+        if id not in self.by_id:
+            raise NotFound("certificate authority", id)
+        return self.by_id[id]
+
+    async def update(self, actor: Actor, id: str, **changes: Any) -> CertificateAuthority:
+        return await self.get(id)
+
+    async def delete(self, actor: Actor, id: str) -> None:
+        await self.get(id)
+
+
+class Groups:
+    def __init__(self) -> None:
+        self.by_id = {"G0": self._made("G0", name="south")}
+
+    @staticmethod
+    def _made(id: str, **fields: Any) -> Group:
+        rest = {"description": "", "query": None, "parent": None, **fields}
+        return Group(id=id, version=1, created_by="anna", created_at=NOW, updated_at=NOW, **rest)
+
+    async def create(self, actor: Actor, **fields: Any) -> Group:
+        made = self.by_id["G1"] = self._made("G1", **fields)
+        return made
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[Group]:
+        return Page(items=list(self.by_id.values()), total=len(self.by_id))
+
+    async def get(self, id: str) -> Group:
+        if id not in self.by_id:
+            raise NotFound("group", id)
+        return self.by_id[id]
+
+    async def update(self, actor: Actor, id: str, *, if_version: int | None = None, **fields: Any) -> Group:
+        return await self.get(id)
+
+    async def delete(self, actor: Actor, id: str, *, if_version: int | None = None) -> None:
+        await self.get(id)
+
+    async def add(self, actor: Actor, id: str, devices: Sequence[str]) -> int:
+        await self.get(id)
+        return len(devices)
+
+    async def remove(self, actor: Actor, id: str, device_id: str) -> None:
+        await self.get(id)
+
+
+class Bulk:
+    """One job, "J0"."""
+
+    def _job(self, id: str) -> BulkJob:
+        if id != "J0":
+            raise NotFound("bulk job", id)
+        return BulkJob(
+            id=id,
+            status=BulkStatus.RUNNING,
+            action=BulkAction(type=ActionType.DISABLE),
+            selection={"ids": 1},
+            total=1,
+            counts={TargetStatus.PENDING: 1},
+            created_by="anna",
+            created_at=NOW,
+            started_at=None,
+            finished_at=None,
+        )
+
+    async def create(self, actor: Actor, selection: Selection, action: BulkAction) -> BulkJob:
+        return self._job("J0")
+
+    async def list(self, *, cursor: str | None = None, limit: int = 50) -> Page[BulkJob]:
+        return Page(items=[self._job("J0")], total=1)
+
+    async def get(self, id: str) -> BulkJob:
+        return self._job(id)
+
+    async def results(self, id: str, **page: Any) -> Page[BulkResult]:
+        self._job(id)
+        return Page(items=[BulkResult(device_id="pump-7", status=TargetStatus.PENDING, error=None)], total=1)
+
+    async def cancel(self, actor: Actor, id: str) -> BulkJob:
+        return self._job(id)
 
 
 class Provisioning:
@@ -623,8 +927,13 @@ class Provisioning:
 class Fleet:
     def __init__(self, directory: Path, bus: Bus) -> None:
         self.claim_keys = ClaimKeys()
+        self.schedules = Schedules()
+        self.twin_templates = TwinTemplates()
+        self.authorities = Authorities()
         self.provisioning = Provisioning()
         self.devices = Devices()
+        self.groups = Groups()
+        self.bulk = Bulk()
         self.profiles = Profiles()
         self.people = People()
         self.twins = Twins(self.devices)
@@ -633,6 +942,7 @@ class Fleet:
         self.campaigns = Campaigns(self.artifacts)
         self.timeline = Timeline(self.devices)
         self.audit = Audit()
+        self.api_keys = ApiKeys()
 
 
 class History:

@@ -19,7 +19,7 @@ async def test_login_gives_tokens_and_a_cookie_for_the_console(site: Site) -> No
     assert (cookie["path"], cookie["samesite"], cookie["httponly"]) == ("/api/v1/auth", "Strict", True)
     assert not cookie["secure"]
     me = await site.ask("GET", "/api/v1/auth/me", role=answer.json["access_token"])
-    assert me.json == {"id": "Uoperator", "username": "operator", "role": "operator"}
+    assert me.json == {"id": "Uoperator", "username": "operator", "role": "operator", "second_factor": False}
 
 
 async def test_unknown_name_and_wrong_password_look_the_same(site: Site) -> None:

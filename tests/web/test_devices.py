@@ -222,7 +222,7 @@ async def test_a_command_that_is_waited_for_answers_with_its_end(site: Site) -> 
 
 async def test_waiting_ends_with_the_time_and_gives_what_is(site: Site) -> None:
     answer = await site.ask("POST", f"{BASE}/pump-7/commands?wait=0.05", json={"name": "reboot"})
-    assert (answer.status, answer.json["status"]) == (201, "queued")
+    assert (answer.status, answer.json["status"], answer.json["waiting_for"]) == (202, "queued", "device to connect")
     assert (await site.ask("POST", f"{BASE}/pump-7/commands?wait=31", json={"name": "x"})).status == 422
 
 
@@ -248,3 +248,42 @@ async def test_a_device_says_how_far_its_clock_is_off(site: Site) -> None:
     site.gateway.clocks.saw("pump-7", 5_000, 95_000)
     assert (await site.ask("GET", path)).json["clock_skew_ms"] == -90_000
     assert (await site.ask("GET", "/api/v1/devices")).json["items"][0]["clock_skew_ms"] == -90_000
+
+
+async def test_the_history_of_a_twin_says_who_wanted_what(site: Site) -> None:
+    await site.ask("PATCH", f"{BASE}/pump-7/twin", json={"desired": {"speed": 3}})
+    history = await site.ask("GET", f"{BASE}/pump-7/twin/history")
+    change = {"version": 2, "at": "2026-11-20T12:00:00.000Z", "by": "anna", "patch": {"speed": 3}}
+    assert (history.json["items"], history.json["total"]) == ([change], 1)
+
+
+async def test_a_twin_template_is_made_and_says_who_is_as_it_asks(site: Site) -> None:
+    body = {"name": "fast", "desired": {"interval": 5}, "target": {"tag": "north"}}
+    made = await site.ask("POST", "/api/v1/twin-templates", json=body)
+    assert (made.status, made.json["target"]["tag"], made.json["counts"]["owed"]) == (201, "north", 1)
+    where = f"/api/v1/twin-templates/{made.json['id']}"
+    assert (await site.ask("POST", f"{where}/apply")).json == made.json
+    found = (await site.ask("GET", f"{where}/compliance?state=converged")).json["items"]
+    since = "2026-11-20T12:00:00.000Z"
+    assert found == [
+        {"device": "pump-7", "state": "converged", "since": since, "delta": {"interval": 5}, "error": None}
+    ]
+    assert (await site.ask("GET", f"{where}/compliance?state=lost")).status == 422
+    assert (await site.ask("DELETE", where)).status == 204
+
+
+async def test_a_schedule_is_made_paused_and_deleted(site: Site) -> None:
+    body = {"name": "night", "command": {"name": "reboot", "params": {"delay_s": 1}}, "target": {"ids": ["pump-7"]}}
+    made = await site.ask("POST", "/api/v1/schedules", json={**body, "cron": "0 3 * * *", "time_zone": "Europe/Berlin"})
+    assert (made.status, made.json["next_run"], made.json["target"]) == (
+        201,
+        "2026-11-20T12:00:00.000Z",
+        body["target"],
+    )
+    where = f"/api/v1/schedules/{made.json['id']}"
+    assert (await site.ask("PATCH", where, json={"paused": True})).json == {**made.json, "paused": True}
+    assert (await site.ask("GET", f"{where}/runs")).json["items"][0]["command"] == "CMD0"
+    assert (await site.ask("DELETE", where)).status == 204
+    for wrong in ({"target": {"ids": []}}, {"target": {"query": "x"}}, {"at": "2026-11-20T12:00"}, {"next_run": None}):
+        answer = await site.ask("POST", "/api/v1/schedules", json={**body, **wrong})
+        assert answer.status == 422, wrong

@@ -41,6 +41,7 @@ class Call:
     request: web.Request
     owner: str = "me"
     headers: dict[str, str] = field(default_factory=dict)
+    status: int | None = None
 
 
 made = 0

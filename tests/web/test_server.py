@@ -58,7 +58,7 @@ async def test_a_database_that_fails_is_not_ready(site: Site, monkeypatch: pytes
 
 async def test_the_overview_has_everything_on_one_page(site: Site) -> None:
     found = (await site.ask("GET", "/api/v1/overview", role="viewer")).json
-    assert found["devices"] == {"total": 1, "online": 0, "offline": 0, "never_seen": 1, "disabled": 0}
+    assert found["devices"] == {"total": 1, "online": 0, "offline": 0, "stale": 0, "never_seen": 1, "disabled": 0}
     assert found["firmware"] == {"1.0.0": 2}
     assert found["journal"] == {"lag_s": 0.1, "bytes": 100, "limit_bytes": 1000, "batches": 1}
     assert found["store"] == {"kind": "memory", "state": "ok", "detail": "", "points": 12, "size_bytes": 3456}

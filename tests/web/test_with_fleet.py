@@ -236,3 +236,34 @@ async def test_a_refused_message_is_on_the_devices_page(site: Site, admin: str, 
     assert letter["data"]["payload"] == "{not json"
     kinds = {entry["kind"] for entry in (await got(site, admin, "devices/pump-7/timeline"))["items"]}
     assert {"message_refused", "change"} <= kinds
+
+
+async def test_a_profile_says_what_may_be_asked_of_its_devices(site: Site, admin: str, link: MemoryLink) -> None:
+    headers = {"Authorization": f"Bearer {admin}"}
+
+    async def ask(method: str, path: str, body: Any = None) -> Any:
+        return await site.ask(method, f"/api/v1/{path}", role=None, headers=headers, json=body)
+
+    minutes = {"properties": {"minutes": {"type": "integer"}}}
+    rules = {"commands": {"rest": {"params": minutes}}, "unknown_commands": "refuse", "delivery": "sequential"}
+    profile = {"name": "pump", **rules, "twin": {"desired": {"properties": {"speed": {"maximum": 9}}}}}
+    assert (await ask("POST", "profiles", profile)).status == 201
+    assert (await ask("POST", "devices", {"id": "pump-7", "profile": "pump"})).status == 201
+    wrong = await ask("POST", "devices/pump-7/commands", {"name": "rest", "params": {"minutes": "two"}})
+    assert (wrong.status, wrong.json["errors"][0]["field"]) == (422, "params/minutes")
+    assert (await ask("POST", "devices/pump-7/commands", {"name": "rust"})).status == 422
+    wrong = await ask("PATCH", "devices/pump-7/twin", {"desired": {"speed": 10}})
+    assert (wrong.status, wrong.json["errors"][0]["field"]) == (422, "desired/speed")
+    queued = await ask("POST", "devices/pump-7/commands?wait=0.05", {"name": "rest", "params": {"minutes": 2}})
+    assert (queued.status, queued.json["status"], queued.json["waiting_for"]) == (202, "queued", "device to connect")
+    at = "2036-01-01T00:00:00+02:00"
+    schedule = {"name": "s", "command": {"name": "rest"}, "target": {"ids": ["pump-7"]}, "at": at}
+    made = await ask("POST", "schedules", schedule)
+    assert (made.status, made.json["next_run"]) == (201, "2035-12-31T22:00:00.000Z")
+    paused = await ask("PATCH", f"schedules/{made.json['id']}", {"paused": True})
+    assert (paused.json["next_run"], paused.json["at"]) == (None, "2035-12-31T22:00:00.000Z")
+    template = {"name": "t", "desired": {"speed": 3}, "target": {"ids": ["pump-7"]}}
+    made = await ask("POST", "twin-templates", template)
+    assert (made.status, made.json["counts"]["owed"]) == (201, 1)
+    assert (await ask("GET", f"twin-templates/{made.json['id']}/compliance")).json["items"][0]["device"] == "pump-7"
+    assert (await ask("GET", "devices/pump-7/twin/history")).status == 200

@@ -35,6 +35,8 @@ class Call(Protocol):
 
     headers: dict[str, str]
     """Headers of the answer; a handler may add some."""
+    status: int | None
+    """Of the answer, where a handler chose another than is declared (one of `raises`)."""
 
     @property
     def owner(self) -> str:
@@ -222,7 +224,7 @@ def _serve(
             value = await route.handler(call, **arguments)
             body = b"" if route.answer is None else route.answer.dump_json(value)
             headers = {**call.headers, "Content-Type": route.produces} if body else dict(call.headers)
-            return Answer(status=route.status, body=body, headers=headers)
+            return Answer(status=call.status or route.status, body=body, headers=headers)
 
         key = request.headers.get("Idempotency-Key")
         if route.answer is None and route.status != 204:

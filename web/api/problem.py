@@ -40,6 +40,7 @@ class ProblemBody(BaseModel):
     status: int
     detail: str
     errors: list[FieldProblem] | None = Field(default=None, description="Per field, where input was refused.")
+    code: str | None = Field(default=None, description="What programs go by, where the status says too little.")
     id: str | None = Field(default=None, description="Of a server error: the same as in the server's log.")
 
 
@@ -53,6 +54,7 @@ class Problem(Exception):
         *,
         errors: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
+        code: str | None = None,
         id: str | None = None,  # noqa: A002
     ) -> None:
         super().__init__(detail)
@@ -60,6 +62,7 @@ class Problem(Exception):
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = dict(headers or {})
+        self.code = code
         self.id = id
 
     @classmethod
@@ -79,6 +82,8 @@ class Problem(Exception):
         }
         if self.errors:
             body["errors"] = [{"field": field[:200], "detail": detail[:200]} for field, detail in self.errors]
+        if self.code:
+            body["code"] = self.code
         if self.id:
             body["id"] = self.id
         return web.Response(

@@ -17,17 +17,19 @@ commands = Routes("Commands", "Orders to devices, each with a state that only th
     summary="Send a command",
     role=Role.OPERATOR,
     status=201,
-    raises=(404, 429),
+    raises=(202, 404, 429),
     idempotent=True,
 )
 async def create_command(call: Call, device_id: DeviceId, query: CommandWait, body: CommandCreate) -> Command:
-    """Queued until the device is there. With `wait`, answered when the command has ended, or when the time is over."""
+    """Queued until the device is there; `waiting_for` says what is next. With `wait`, answered when it has ended, or
+    202 when the time is over: it goes on. What the device's profile does not allow is refused with its place."""
+    create = call.fleet.commands.create
     if not query.wait:
-        command = await call.fleet.commands.create(call.actor, device_id, body.name, body.params, body.ttl)
+        command = await create(call.actor, device_id, body.name, body.params, body.ttl, body.delivery)
         return Command.model_validate(command.json())
     # Watched from before it exists: a device may answer before create() has returned.
     with call.gateway.bus.subscribe(["commands"], limit=1000) as changes:
-        command = await call.fleet.commands.create(call.actor, device_id, body.name, body.params, body.ttl)
+        command = await create(call.actor, device_id, body.name, body.params, body.ttl, body.delivery)
         try:
             async with asyncio.timeout(query.wait):
                 while command.status not in COMMAND_FINAL:
@@ -36,6 +38,8 @@ async def create_command(call: Call, device_id: DeviceId, query: CommandWait, bo
                     command = await call.fleet.commands.get(command.id)
         except TimeoutError:
             command = await call.fleet.commands.get(command.id)
+    if command.status not in COMMAND_FINAL:
+        call.status = 202
     return Command.model_validate(command.json())
 
 

@@ -1,5 +1,6 @@
 """Devices, their credentials, twins and timeline."""
 
+from fleet.new_credential import NewCredential
 from fleet.views import Device as DeviceView
 from fleet.views import Role, TimelineKind
 from web.api.layer import Routes
@@ -9,6 +10,7 @@ from web.etags import ETAG, IF_MATCH, if_version, put_etag
 from web.schemas.base import DeviceId, Id, Paged
 from web.schemas.devices import (
     Credential,
+    CredentialCreate,
     CredentialCreated,
     CredentialPage,
     Device,
@@ -22,27 +24,31 @@ from web.schemas.devices import (
     TimelinePage,
     TimelineQuery,
     Twin,
+    TwinChange,
+    TwinHistory,
     TwinPatch,
 )
 
 devices = Routes("Devices", "What the fleet consists of.")
-credentials = Routes("Credentials", "Device tokens. Two may be valid at once, so that one can replace the other.")
+credentials = Routes("Credentials", "Tokens, and keys that JWTs are checked with. Two of a type may be valid at once.")
 twins = Routes("Twins", "What a device should be like (desired), what it says it is like (reported).")
 timeline = Routes("Timeline", "What happened to a device.")
 
 
-@devices.get("/api/v1/devices", summary="Find devices", role=Role.VIEWER)
+@devices.get("/api/v1/devices", summary="Find devices", role=Role.VIEWER, raises=(404, 409))
 async def list_devices(call: Call, query: DeviceQuery) -> DevicePage:
     page = await call.fleet.devices.list(
         q=query.q,
         tag=query.tag,
         status="" if query.status is None else query.status.value,
         firmware=query.firmware,
+        query=query.query,
+        group=query.group,
         sort=query.sort.value,
         cursor=query.cursor,
         limit=query.limit,
     )
-    items = [_device(call, device) for device in page.items]
+    items = [device_shape(call, device) for device in page.items]
     return DevicePage(items=items, next_cursor=page.next_cursor, total=page.total)
 
 
@@ -57,12 +63,12 @@ async def create_device(call: Call, body: DeviceCreate) -> DeviceCreated:
 
 @devices.get("/api/v1/devices/{id}", summary="One device", role=Role.VIEWER, raises=(404,))
 async def get_device(call: Call, device_id: DeviceId) -> Device:
-    return _device(call, await call.fleet.devices.get(device_id))
+    return device_shape(call, await call.fleet.devices.get(device_id))
 
 
 @devices.patch("/api/v1/devices/{id}", summary="Change a device", role=Role.OPERATOR, raises=(404, 409))
 async def update_device(call: Call, device_id: DeviceId, body: DeviceUpdate) -> Device:
-    """Disabling a device drops its connections at once."""
+    """Disabling a device drops its connections at once; so does quarantine, which lets it come again for its twin."""
     device = await call.fleet.devices.update(
         call.actor,
         device_id,
@@ -71,9 +77,10 @@ async def update_device(call: Call, device_id: DeviceId, body: DeviceUpdate) -> 
         tags=body.tags,
         attributes=body.attributes,
         disabled=body.disabled,
+        quarantined=body.quarantined,
         retention_days=body.retention_days,
     )
-    return _device(call, device)
+    return device_shape(call, device)
 
 
 @devices.delete("/api/v1/devices/{id}", summary="Delete a device", role=Role.OPERATOR, raises=(404, 409))
@@ -90,21 +97,22 @@ async def list_credentials(call: Call, device_id: DeviceId) -> CredentialPage:
 
 @credentials.post(
     "/api/v1/devices/{id}/credentials",
-    summary="Give a device another token",
+    summary="Give a device another credential",
     role=Role.OPERATOR,
     status=201,
-    raises=(404,),
+    raises=(404, 409),
     idempotent=True,
 )
-async def create_credential(call: Call, device_id: DeviceId) -> CredentialCreated:
-    """409 when two are valid already. The token is not shown again."""
-    credential, token = await call.fleet.devices.add_credential(call.actor, device_id)
+async def create_credential(call: Call, device_id: DeviceId, body: CredentialCreate) -> CredentialCreated:
+    """409 when two of its type are valid already. A token that was made is not shown again."""
+    wanted = NewCredential(**body.model_dump())
+    credential, token = await call.fleet.devices.add_credential(call.actor, device_id, wanted)
     return CredentialCreated.model_validate({**credential.json(), "token": token})
 
 
 @credentials.delete(
     "/api/v1/devices/{id}/credentials/{credential}",
-    summary="Revoke a token",
+    summary="Revoke a credential",
     role=Role.OPERATOR,
     raises=(404,),
 )
@@ -140,6 +148,19 @@ async def patch_twin(call: Call, device_id: DeviceId, body: TwinPatch) -> Twin:
     return _twin(call, Twin.model_validate(twin.json()))
 
 
+@twins.get(
+    "/api/v1/devices/{id}/twin/history",
+    summary="Who wanted what, and when",
+    role=Role.VIEWER,
+    raises=(404,),
+)
+async def list_twin_history(call: Call, device_id: DeviceId, query: Paged) -> TwinHistory:
+    """The last 100 changes of the desired part, newest first."""
+    page = await call.fleet.twins.history(device_id, cursor=query.cursor, limit=query.limit)
+    items = [TwinChange.model_validate(change.json()) for change in page.items]
+    return TwinHistory(items=items, next_cursor=page.next_cursor, total=page.total)
+
+
 def _twin(call: Call, twin: Twin) -> Twin:
     put_etag(call, twin.version)
     return twin
@@ -159,7 +180,8 @@ async def list_dead_letters(call: Call, device_id: DeviceId, query: Paged) -> Ti
     return await _timeline(call, device_id, query.cursor, query.limit, (TimelineKind.MESSAGE_REFUSED,))
 
 
-def _device(call: Call, device: DeviceView) -> Device:
+def device_shape(call: Call, device: DeviceView) -> Device:
+    """A device as the API shows it."""
     return Device.model_validate({**device.json(), "clock_skew_ms": call.gateway.clocks.skew_ms(device.id)})
 
 

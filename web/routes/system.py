@@ -4,15 +4,27 @@ import hmac
 
 from aiohttp import web
 
+from fleet.audit_chain import parse_mark
 from fleet.views import Role
 from web.access import bearer
 from web.api.layer import Routes
 from web.api.problem import Problem
+from web.audit_lines import send_audit
 from web.call import Call
 from web.docs import docs_page
 from web.keys import DOCUMENT, METRICS, OVERVIEWS
 from web.overview import READY
-from web.schemas.system import AuditEntry, AuditPage, AuditQuery, Health, Overview, Readiness
+from web.schemas.system import (
+    AuditEntry,
+    AuditHead,
+    AuditPage,
+    AuditQuery,
+    AuditReport,
+    AuditVerifyQuery,
+    Health,
+    Overview,
+    Readiness,
+)
 
 system = Routes("Server", "How the server does.")
 audit = Routes("Audit", "Who changed what.")
@@ -68,3 +80,30 @@ async def list_audit(call: Call, query: AuditQuery) -> AuditPage:
     )
     items = [AuditEntry.model_validate(entry.json()) for entry in page.items]
     return AuditPage(items=items, next_cursor=page.next_cursor, total=page.total)
+
+
+@audit.get("/api/v1/audit:head", summary="The newest entry's number and digest", role=Role.ADMIN)
+async def get_audit_head(call: Call) -> AuditHead:
+    """Each entry is chained to the one before it. A head that is kept elsewhere shows later whether the audit was cut
+    off or written anew."""
+    trail = call.fleet.audit
+    return AuditHead(head=str(await trail.head()), anchor=str(await trail.anchor()))
+
+
+@audit.get("/api/v1/audit:verify", summary="Whether the audit is whole and unchanged", role=Role.ADMIN, raises=(409,))
+async def verify_audit(call: Call, query: AuditVerifyQuery) -> AuditReport:
+    """Reads all of it: entries that were edited, deleted, put in, or change places are found."""
+    known = None if query.head is None else parse_mark(query.head)
+    return AuditReport.model_validate((await call.fleet.audit.verify(known)).json())
+
+
+@audit.get(
+    "/api/v1/audit:export",
+    summary="All entries, oldest first, as lines of JSON",
+    role=Role.ADMIN,
+    raises=(503,),
+    produces="application/x-ndjson",
+)
+async def export_audit(call: Call) -> web.StreamResponse:
+    """`mooring audit verify FILE` checks such a file without the server."""
+    return await send_audit(call.request, call.fleet.audit)

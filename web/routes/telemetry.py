@@ -55,13 +55,16 @@ async def get_telemetry(call: Call, device_id: DeviceId, query: TelemetryQuery) 
     return await _telemetry(call, query, asked)
 
 
-@telemetry.get("/api/v1/telemetry", summary="Readings of several devices in a range", role=Role.VIEWER, raises=(503,))
+@telemetry.get(
+    "/api/v1/telemetry", summary="Readings of several devices in a range", role=Role.VIEWER, raises=(404, 409, 503)
+)
 async def get_fleet_telemetry(call: Call, query: FleetTelemetryQuery) -> FleetTelemetry:
-    """Of the devices named and of those with the tag, at most 50; else as for one device."""
+    """Of the devices named and of those with the tag or of the group, at most 50; else as for one device."""
     asked = _query(query, "")
     wanted = list(dict.fromkeys(part for part in query.devices.split(",") if part))
-    if not wanted and not query.tag:
-        raise Problem(422, "devices: name some, or a tag", errors=[("devices", "name some, or a tag")])
+    if not wanted and not query.tag and not query.group:
+        detail = "name some, or a tag, or a group"
+        raise Problem(422, f"devices: {detail}", errors=[("devices", detail)])
     if len(wanted) > _MAX_DEVICES:
         raise Problem(422, f"devices: at most {_MAX_DEVICES} at once", errors=[("devices", f"at most {_MAX_DEVICES}")])
     known, missing = [], []
@@ -71,9 +74,10 @@ async def get_fleet_telemetry(call: Call, query: FleetTelemetryQuery) -> FleetTe
             known.append(device_id)
         except NotFound:
             missing.append(device_id)
-    if query.tag:
-        tagged = await call.fleet.devices.list(tag=query.tag, limit=_MAX_DEVICES + 1)
-        known = list(dict.fromkeys([*known, *(device.id for device in tagged.items)]))
+    for filters in ({"tag": query.tag}, {"group": query.group}):
+        if any(filters.values()):
+            found_so = await call.fleet.devices.list(**filters, limit=_MAX_DEVICES + 1, with_total=False)
+            known = list(dict.fromkeys([*known, *(device.id for device in found_so.items)]))
     if len(known) > _MAX_DEVICES:
         raise Problem(422, f"devices: at most {_MAX_DEVICES} at once", errors=[("devices", f"at most {_MAX_DEVICES}")])
     found: dict[str, Telemetry] = {}

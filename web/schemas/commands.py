@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from fleet.machines.command import CommandState
+from gateway.profiles.commands import TTL_LIMIT_S, Delivery
 from web.schemas.base import In, Name, Out, Page, Paged, Time
 
 
@@ -23,6 +24,11 @@ class Command(Out):
     updated_at: Time
     finished_at: Time | None
     expires_at: Time
+    answer_by: Time | None = Field(description="When it ends without an answer: its time-out began with the sending.")
+    delivery: Delivery
+    waiting_for: str | None = Field(
+        description="What is next, in words; null when it has ended.", examples=["device to connect"]
+    )
     created_by: str
 
 
@@ -33,7 +39,16 @@ class CommandPage(Page[Command]):
 class CommandCreate(In):
     name: Name
     params: Any = None
-    ttl: int = Field(default=3600, ge=1, le=30 * 86_400, description="Seconds until it expires without an answer.")
+    ttl: int | None = Field(
+        default=None,
+        ge=1,
+        le=TTL_LIMIT_S,
+        description="Seconds until it expires without an answer. Left out: as the device's profile says, else an hour.",
+    )
+    delivery: Delivery | None = Field(
+        default=None,
+        description="sequential: sent once the sequential ones before it have ended. null: as the profile.",
+    )
 
 
 class CommandQuery(Paged):

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from fleet.views import DeviceStatus, Level, TimelineKind
 from web.schemas.base import DeviceId, In, Line, Name, Out, Page, Paged, Tags, Time
@@ -16,6 +16,7 @@ class Device(Out):
     tags: list[str]
     attributes: dict[str, Any]
     status: DeviceStatus
+    quarantined: bool = Field(description="It may connect, and touch nothing but its twin.")
     since: Time | None = Field(description="Since when the status is what it is.")
     last_seen: Time | None
     address: str | None
@@ -62,6 +63,7 @@ class DeviceUpdate(In):
     tags: Tags | None = None
     attributes: dict[str, Any] | None = None
     disabled: bool | None = None
+    quarantined: bool | None = Field(default=None, description="True: nothing but its twin is left to the device.")
     retention_days: int | None = Field(
         default=None, ge=0, le=36_500, description="How long its readings are kept; 0: as its profile says."
     )
@@ -81,18 +83,56 @@ class DeviceSort(StrEnum):
 
 
 class DeviceQuery(Paged):
-    q: Line = Field(default="", max_length=128, description="Part of the id or the name.")
+    q: Line = Field(default="", max_length=128, description="Part of the id, the name, a tag or the attributes.")
     tag: Line = Field(default="", max_length=64)
     status: DeviceStatus | None = None
     firmware: Line = Field(default="", max_length=128, description="Exactly the version that the device reported.")
+    query: Line = Field(
+        default="",
+        max_length=2_000,
+        description='Such as status = offline and tags.site = "A"; 422 says at which column it is wrong.',
+    )
+    group: Line = Field(default="", max_length=64, description="Id of a group: its devices, and those below it.")
     sort: DeviceSort = Field(default=DeviceSort.ID, description="A leading minus turns the order round.")
+
+
+class CredentialType(StrEnum):
+    TOKEN = "token"  # noqa: S105 # a type, no token
+    JWT = "jwt"
+    X509 = "x509"
+
+
+class CredentialCreate(In):
+    """Nothing given: a random token that never ends."""
+
+    type: CredentialType = CredentialType.TOKEN
+    name: Annotated[Line, Field(max_length=128)] = ""
+    expires_at: AwareDatetime | None = None
+    token: str | None = Field(
+        default=None,
+        max_length=256,
+        description="A token of your own, of at least 16 characters; without one, a random one is made.",
+    )
+    public_key: str | None = Field(
+        default=None,
+        max_length=16_384,
+        description="PEM or JWK: P-256, Ed25519 or RSA of 2048 bits and more; the device signs its JWTs with it.",
+    )
+    certificate: str | None = Field(default=None, max_length=16_384, description="PEM: the device's own certificate.")
+    fingerprint: str | None = Field(
+        default=None,
+        max_length=95,
+        description="Instead: its SHA-256 in hexadecimal. TLS lets it in only where it knows the authority.",
+    )
 
 
 class Credential(Out):
     id: str
-    type: Literal["token"] = "token"
-    hint: str = Field(description="The token's last characters.")
+    type: CredentialType
+    name: str
+    hint: str = Field(description="The last characters of a token, or of a key's SHA-256; empty for a chosen token.")
     created_at: Time
+    expires_at: Time | None
     last_used_at: Time | None
     revoked_at: Time | None
 
@@ -102,7 +142,7 @@ class CredentialPage(Page[Credential]):
 
 
 class CredentialCreated(Credential):
-    token: str = Field(description="Shown this once: only its hash is kept.")
+    token: str | None = Field(description="Shown this once, where one was made: only its hash is kept.")
 
 
 class Twin(Out):
@@ -110,7 +150,19 @@ class Twin(Out):
     reported: dict[str, Any]
     delta: dict[str, Any] = Field(description="Desired leaves that differ from what is reported.")
     version: int = Field(description='Rises with every change; the ETag is "v{version}".')
+    fault: str | None = Field(description="What of the reported part is not as the device's profile has it.")
     updated_at: Time
+
+
+class TwinChange(Out):
+    version: int = Field(description="Of the twin, after the change.")
+    at: Time
+    by: str
+    patch: dict[str, Any] | None = Field(description="null: it was larger than 4 KiB.")
+
+
+class TwinHistory(Page[TwinChange]):
+    pass
 
 
 class TwinPatch(In):

@@ -13,6 +13,7 @@ class DeviceCounts(Out):
     total: int
     online: int
     offline: int
+    stale: int
     never_seen: int
     disabled: int
 
@@ -124,6 +125,34 @@ class AuditQuery(Paged):
     actor: str = Field(default="", max_length=64, description="User name or id.")
     action: str = Field(default="", max_length=64, description='Such as "device.create"; "device." for all of them.')
     target: str = Field(default="", max_length=128, description="Id of what was acted on.")
+
+
+_HEAD = r"^[0-9]{1,18}:[0-9a-f]{64}$"
+
+
+class AuditHead(Out):
+    head: str = Field(
+        description="The newest entry, as number:digest. Keep it elsewhere, and give it to the next check."
+    )
+    anchor: str = Field(description="The newest entry that was dropped for its age.")
+
+
+class AuditVerifyQuery(In):
+    head: str | None = Field(default=None, pattern=_HEAD, description="A head that was kept elsewhere.")
+
+
+class AuditFault(Out):
+    seq: int | None = Field(description="The entry's number; null where it has none.")
+    detail: str
+
+
+class AuditReport(Out):
+    ok: bool
+    entries: int
+    head: str
+    anchor: str
+    faults: list[AuditFault] = Field(description="The first 100.")
+    faults_total: int
 
 
 class Session(Out):

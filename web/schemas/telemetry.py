@@ -46,6 +46,7 @@ class TelemetryQuery(RangeQuery):
 class FleetTelemetryQuery(RangeQuery):
     devices: str = Field(default="", max_length=4096, description="Comma-separated ids.")
     tag: str = Field(default="", max_length=64, description="And those with this tag.")
+    group: str = Field(default="", max_length=64, description="And those of the group with this id.")
 
 
 class ExportQuery(In):

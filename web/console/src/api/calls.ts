@@ -124,7 +124,9 @@ export const listTimeline = (id: string, query: Paging & { kinds?: string }) =>
 export const listCredentials = (id: string) =>
   body(client.GET("/api/v1/devices/{id}/credentials", { params: { path: { id } } }));
 export const addCredential = (id: string) =>
-  body(client.POST("/api/v1/devices/{id}/credentials", { params: { path: { id } } }));
+  body(
+    client.POST("/api/v1/devices/{id}/credentials", { params: { path: { id } }, body: { type: "token", name: "" } }),
+  );
 export const revokeCredential = (id: string, credential: string) =>
   done(client.DELETE("/api/v1/devices/{id}/credentials/{credential}", { params: { path: { id, credential } } }));
 
@@ -220,6 +222,27 @@ export const createUser = (user: { username: string; password: string; role: Rol
 export const updateUser = (id: string, change: { role?: Role; password?: string; disabled?: boolean }) =>
   body(client.PATCH("/api/v1/users/{id}", { params: { path: { id } }, body: change }));
 export const deleteUser = (id: string) => done(client.DELETE("/api/v1/users/{id}", { params: { path: { id } } }));
+
+/** For who has lost it: they log in with their password alone, and set up another. */
+export const resetSecondFactor = (id: string) =>
+  done(client.DELETE("/api/v1/users/{id}/second-factor", { params: { path: { id } } }));
+
+export const listOwnSessions = () => body(client.GET("/api/v1/users/me/sessions"));
+export const endOwnSession = (id: string) =>
+  done(client.DELETE("/api/v1/users/me/sessions/{id}", { params: { path: { id } } }));
+export const endOtherSessions = () => body(client.POST("/api/v1/users/me/sessions:end-others"));
+export const enrolSecondFactor = (password: string) =>
+  body(client.POST("/api/v1/users/me/second-factor", { body: { password } }));
+export const confirmSecondFactor = (code: string) =>
+  body(client.POST("/api/v1/users/me/second-factor:confirm", { body: { code } }));
+export const removeSecondFactor = (password: string) =>
+  done(client.POST("/api/v1/users/me/second-factor:remove", { body: { password } }));
+
+export const listApiKeys = (all: boolean) =>
+  body(client.GET("/api/v1/api-keys", { params: { query: { all, limit: 500 } } }));
+export const createApiKey = (key: { name: string; role: Role; expires_at: string | null }) =>
+  body(client.POST("/api/v1/api-keys", { body: key }));
+export const revokeApiKey = (id: string) => done(client.DELETE("/api/v1/api-keys/{id}", { params: { path: { id } } }));
 
 export interface LetterFilter {
   device?: string;

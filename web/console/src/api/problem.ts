@@ -8,12 +8,15 @@ export interface FieldProblem {
 export class Problem extends Error {
   readonly status: number;
   readonly errors: FieldProblem[];
+  /** What programs go by, where the status says too little; often empty. */
+  readonly code: string;
 
-  constructor(status: number, message: string, errors: FieldProblem[] = []) {
+  constructor(status: number, message: string, errors: FieldProblem[] = [], code = "") {
     super(message);
     this.name = "Problem";
     this.status = status;
     this.errors = errors;
+    this.code = code;
   }
 
   /** What is wrong with one field of a form, if the server said so. */
@@ -32,6 +35,7 @@ export function problemFrom(status: number, body: unknown, retryAfter?: string |
     title?: unknown;
     detail?: unknown;
     errors?: unknown;
+    code?: unknown;
   };
   const title = typeof from.title === "string" ? from.title : `The server answered ${status}`;
   const detail = typeof from.detail === "string" && from.detail ? from.detail : title;
@@ -41,7 +45,7 @@ export function problemFrom(status: number, body: unknown, retryAfter?: string |
         typeof error?.detail === "string" ? [{ field: String(error.field ?? ""), detail: error.detail }] : [],
       )
     : [];
-  return new Problem(status, detail + wait, errors);
+  return new Problem(status, detail + wait, errors, typeof from.code === "string" ? from.code : "");
 }
 
 export function asProblem(error: unknown): Problem {

@@ -120,8 +120,20 @@ export async function begin(): Promise<void> {
   }
 }
 
-export async function login(username: string, password: string): Promise<void> {
-  await enter((await post("auth/login", { username, password })) as Tokens);
+export async function login(username: string, password: string, otp = ""): Promise<void> {
+  await enter((await post("auth/login", { username, password, otp })) as Tokens);
+}
+
+/** A new password ends every login of this user's; the answer begins the one that goes on here. */
+export async function changePassword(password: string, newPassword: string): Promise<void> {
+  await accessToken();
+  await enter((await post("users/me/password", { password, new_password: newPassword })) as Tokens);
+}
+
+/** Look again at who is logged in, after a change of their account. */
+export async function lookAgain(): Promise<void> {
+  const response = await fetch("/api/v1/auth/me", { headers: { Authorization: `Bearer ${await accessToken()}` } });
+  if (response.ok) become({ phase: "in", user: (await response.json()) as Me });
 }
 
 export async function setUp(setupToken: string, username: string, password: string): Promise<void> {

@@ -43,3 +43,5 @@ export type TopicLevel = Schemas["TopicLevel"];
 export type Tokens = Schemas["Tokens"];
 export type Twin = Schemas["Twin"];
 export type User = Schemas["User"];
+export type OwnSession = Schemas["SessionOut"];
+export type ApiKey = Schemas["ApiKeyOut"];

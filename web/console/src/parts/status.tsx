@@ -7,6 +7,7 @@ type Shape = "disc" | "ring" | "dashed" | "slash" | "check" | "cross" | "triangl
 const states: Record<string, [word: string, tone: Tone, shape: Shape]> = {
   online: ["Online", "ok", "disc"],
   offline: ["Offline", "off", "ring"],
+  stale: ["Stale", "wait", "half"],
   never_seen: ["Never seen", "off", "dashed"],
   disabled: ["Disabled", "wait", "slash"],
   queued: ["Queued", "off", "clock"],

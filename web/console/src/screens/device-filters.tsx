@@ -9,7 +9,7 @@ import { wordOf } from "../parts/status";
 import { clip } from "../text/clip";
 import { deviceColumns } from "./device-columns";
 
-const statuses: DeviceStatus[] = ["online", "offline", "never_seen", "disabled"];
+const statuses: DeviceStatus[] = ["online", "offline", "stale", "never_seen", "disabled"];
 const choices = [{ value: "", label: "All" }, ...statuses.map((value) => ({ value, label: wordOf(value) }))];
 const limits = ["50", "100", "200", "500"] as const;
 const sorts = deviceColumns

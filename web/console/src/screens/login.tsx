@@ -13,6 +13,8 @@ export function Login() {
   const code = location.pathname === "/login" ? new URLSearchParams(location.search).get("code") : null;
   const [username, setUsername] = useState("");
   const [password, setPassword] = useState("");
+  const [otp, setOtp] = useState("");
+  const [asked, setAsked] = useState(false);
   const [busy, setBusy] = useState(code !== null);
   const [problem, setProblem] = useState<string | null>(null);
 
@@ -36,12 +38,16 @@ export function Login() {
     setBusy(true);
     setProblem(null);
     try {
-      await login(username, password);
+      await login(username, password, otp);
     } catch (error) {
-      const { status, message } = asProblem(error);
-      setProblem(status === 401 ? "User name or password is wrong." : message);
-      setPassword("");
+      const { status, message, code } = asProblem(error);
       setBusy(false);
+      if (code === "otp_required") return setAsked(true);
+      setOtp("");
+      if (code === "otp_invalid") return setProblem("The code is wrong, or was used already.");
+      setProblem(status === 401 ? "User name or password is wrong." : message);
+      if (status === 401) setAsked(false);
+      setPassword("");
     }
   };
 
@@ -97,6 +103,23 @@ export function Login() {
               data-testid="login-password"
               disabled={busy}
             />
+            {asked && (
+              <TextInput
+                label="Code"
+                description="From your authenticator app, or a recovery code"
+                value={otp}
+                onChange={(event) => setOtp(event.currentTarget.value)}
+                required
+                withAsterisk={false}
+                maxLength={64}
+                autoComplete="one-time-code"
+                autoFocus
+                data-testid="login-otp"
+                disabled={busy}
+                autoCapitalize="none"
+                spellCheck={false}
+              />
+            )}
             <Button type="submit" size="sm" loading={busy} data-testid="login-submit">
               Log in
             </Button>

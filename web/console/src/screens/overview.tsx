@@ -113,6 +113,9 @@ function Figures({ data }: { data: OverviewData }) {
         unit={`of ${count(devices.total)}`}
       />
       <Figure testid="count-offline" to="/devices?status=offline" name="Offline" value={count(devices.offline)} />
+      {devices.stale > 0 && (
+        <Figure testid="count-stale" to="/devices?status=stale" name="Stale" value={count(devices.stale)} />
+      )}
       <Figure
         testid="count-never-seen"
         to="/devices?status=never_seen"

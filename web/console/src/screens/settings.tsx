@@ -1,10 +1,12 @@
-// Accounts of people, and what this server is.
+// One's own account, accounts of people, and what this server is.
 import { useQuery } from "@tanstack/react-query";
 import { getOverview } from "../api/calls";
 import { useMay } from "../api/session";
 import { Failure, Lines } from "../parts/states";
 import { clip } from "../text/clip";
 import { duration } from "../text/time";
+import { Account } from "./account";
+import { ApiKeys } from "./api-keys";
 import { PartFacts } from "./part-facts";
 import { Users } from "./users";
 
@@ -16,6 +18,8 @@ export default function Settings() {
         <h1>Settings</h1>
       </div>
       <div style={{ display: "grid", gap: 32, maxWidth: 980 }}>
+        <Account />
+        <ApiKeys />
         {mayAdmin && <Users />}
         <About />
       </div>

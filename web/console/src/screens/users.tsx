@@ -2,7 +2,7 @@
 import { ActionIcon, Button, Menu } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import { deleteUser, listUsers, updateUser } from "../api/calls";
+import { deleteUser, listUsers, resetSecondFactor, updateUser } from "../api/calls";
 import { useSession } from "../api/session";
 import type { Role, User } from "../api/shapes";
 import { Ago } from "../parts/ago";
@@ -23,6 +23,7 @@ export function Users() {
   const [adding, setAdding] = useState(false);
   const [password, setPassword] = useState<User | null>(null);
   const [deleting, setDeleting] = useState<User | null>(null);
+  const [resetting, setResetting] = useState<User | null>(null);
   const reload = () => queries.invalidateQueries({ queryKey: ["users"] });
   const change = (user: User, what: string, to: { role?: Role; disabled?: boolean }): void => {
     updateUser(user.id, to)
@@ -51,6 +52,14 @@ export function Users() {
       width: 110,
       value: (each) => each.disabled,
       cell: (each) => <Status state={each.disabled ? "disabled" : "active"} testid="user-status" />,
+    },
+    {
+      id: "factor",
+      header: "Second factor",
+      width: 120,
+      hide: "md",
+      value: (each) => each.second_factor,
+      cell: (each) => (each.second_factor ? "on" : <span className="dim">off</span>),
     },
     {
       id: "login",
@@ -92,6 +101,11 @@ export function Users() {
             {each.id !== me && (
               <>
                 <Menu.Divider />
+                {each.second_factor && (
+                  <Menu.Item onClick={() => setResetting(each)} data-testid="user-reset-factor">
+                    Take away second factor
+                  </Menu.Item>
+                )}
                 <Menu.Item
                   onClick={() => change(each, each.disabled ? "enabled" : "disabled", { disabled: !each.disabled })}
                   data-testid="user-disable"
@@ -141,6 +155,21 @@ export function Users() {
         />
       )}
       {password && <NewPassword user={password} close={() => setPassword(null)} />}
+      {resetting && (
+        <Confirm
+          title="Take away the second factor?"
+          action="Take away"
+          close={() => setResetting(null)}
+          run={async () => {
+            await resetSecondFactor(resetting.id);
+            told(`${resetting.username} logs in with the password alone`);
+            await reload();
+          }}
+        >
+          {clip(resetting.username, 64)} will be logged out everywhere, and logs in with the password alone until they
+          set up another.
+        </Confirm>
+      )}
       {deleting && (
         <Confirm
           title="Delete this user?"

@@ -107,6 +107,11 @@ function CommandRow({ command, mayAct }: { command: Command; mayAct: boolean }) 
         >
           {clip(command.name, 60)}
         </Anchor>
+        {command.waiting_for && (
+          <span className="dim" data-testid="command-waits">
+            waits for {command.waiting_for}
+          </span>
+        )}
         <span className="dim cut" style={{ flex: "1 1 120px", minWidth: 0 }}>
           {command.error ? (
             <span style={{ color: "var(--bad)" }}>{clip(command.error, 160)}</span>

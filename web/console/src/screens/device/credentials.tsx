@@ -1,4 +1,4 @@
-// The tokens a device may log in with: two at most, so that one can be changed without losing the device.
+// What a device may log in with: two of a type at most, so that one can be changed without losing the device.
 import { Button, Group, Modal, Stack, Text } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
@@ -23,7 +23,8 @@ export function Credentials({ id }: { id: string }) {
   const credentials = useQuery({ queryKey: ["credentials", id], queryFn: () => listCredentials(id) });
   const reload = () => queries.invalidateQueries({ queryKey: ["credentials", id] });
   const items = credentials.data?.items ?? [];
-  const valid = items.filter(({ revoked_at }) => revoked_at === null).length;
+  const isOver = (each: Credential) => each.expires_at !== null && Date.parse(each.expires_at) <= Date.now();
+  const valid = items.filter((each) => each.type === "token" && each.revoked_at === null && !isOver(each)).length;
   const add = (): void => {
     addCredential(id)
       .then((made) => {
@@ -37,9 +38,25 @@ export function Credentials({ id }: { id: string }) {
       id: "state",
       header: "State",
       width: 110,
-      cell: (each) => <Status state={each.revoked_at ? "revoked" : "active"} testid="credential-status" />,
+      cell: (each) => (
+        <Status state={each.revoked_at ? "revoked" : isOver(each) ? "expired" : "active"} testid="credential-status" />
+      ),
     },
-    { id: "hint", header: "Token", cell: (each) => <span className="mono">…{clip(each.hint, 8)}</span> },
+    { id: "type", header: "Type", width: 80, cell: (each) => each.type },
+    { id: "name", header: "Name", cell: (each) => clip(each.name, 60) },
+    {
+      id: "hint",
+      header: "Ends with",
+      width: 100,
+      cell: (each) => each.hint && <span className="mono">…{clip(each.hint, 8)}</span>,
+    },
+    {
+      id: "expires",
+      header: "Expires",
+      width: 110,
+      align: "right",
+      cell: (each) => (each.expires_at ? <Ago at={each.expires_at} /> : "never"),
+    },
     { id: "created", header: "Added", width: 110, align: "right", cell: (each) => <Ago at={each.created_at} /> },
     { id: "used", header: "Last used", width: 110, align: "right", cell: (each) => <Ago at={each.last_used_at} /> },
     {

@@ -7,6 +7,7 @@ import type { Command, Json } from "../../api/shapes";
 import { clip } from "../../text/clip";
 
 const lifetimes = [
+  ["", "Default"],
   ["60", "1 minute"],
   ["3600", "1 hour"],
   ["86400", "1 day"],
@@ -27,7 +28,7 @@ export function SendCommand({
 }) {
   const [name, setName] = useState("");
   const [params, setParams] = useState("");
-  const [ttl, setTtl] = useState("3600");
+  const [ttl, setTtl] = useState("");
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
   const bad = jsonProblem(params);
@@ -38,7 +39,7 @@ export function SendCommand({
       onSent(
         await sendCommand(id, {
           name: name.trim(),
-          ttl: Number(ttl),
+          ...(ttl ? { ttl: Number(ttl) } : {}),
           ...(params.trim() ? { params: JSON.parse(params) as Json } : {}),
         }),
       );
@@ -89,7 +90,7 @@ export function SendCommand({
           label="Expires after"
           data={lifetimes}
           value={ttl}
-          onChange={(value) => setTtl(value ?? "3600")}
+          onChange={(value) => setTtl(value ?? "")}
           w={120}
           data-testid="command-ttl"
         />
