@@ -2,15 +2,20 @@
 
 The claim key is the password of the MQTT connection, so it is known when the connection is made and not when the
 question comes; it is kept here in between.
+
+Client ids of claimants are no secret, and who connects with one ends the connection that had it before. So for a
+while an id belongs to who asked for it last: a stranger who comes in between would hear the answer. Only a claim key
+goes before none; what had been asked on the connection that it ends must not be answered by that key.
 """
 
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
+from fleet.clock import Clock
 from fleet.database import trouble
 from fleet.errors import Conflict, Invalid, TooManyAttempts
 from fleet.ports import Sender
@@ -23,27 +28,46 @@ logger = logging.getLogger(__name__)
 _LIMIT = 10_000  # who has waited longest to ask is forgotten, and connects again
 _PAYLOAD_LIMIT_BYTES = 8 * 1024
 _TROUBLE_RETRY_S = 5.0
+_HELD_S = 60.0  # since the last question: twice as long as a device waits until it asks again
+_SETTLES_S = 2.0  # by then the connection before is closed, and what it asked is answered
 
 
 @dataclass(frozen=True, slots=True)
 class _Knock:
     claim_key: str
     address: str
+    at: float
+    settled_at: float
+
+    def is_of(self, claim_key: str, address: str) -> bool:
+        """Whether it is the same that comes again: with the same key, or with none from the same address."""
+        return claim_key == self.claim_key and (bool(claim_key) or address == self.address)
 
 
 class Claimants:
     """Between the guard, which sees passwords, and provisioning."""
 
-    def __init__(self, *, provisioning: Provisioning, sender: Sender) -> None:
+    def __init__(self, *, provisioning: Provisioning, sender: Sender, clock: Clock) -> None:
         self._provisioning = provisioning
+        self._clock = clock
         self._sender = sender
         self._knocks: OrderedDict[str, _Knock] = OrderedDict()
 
     async def knock(self, device_id: str, claim_key: str, address: str) -> bool:
-        """Whether to let in somebody who will ask for this id; remembers the key it came with."""
+        """Whether to let in somebody who will ask for this id; remembers the key it came with.
+
+        Raises Conflict when another asks for this id at present.
+        """
         if not await self._provisioning.may_connect(claim_key, address):
             return False
-        self._knocks[device_id] = _Knock(claim_key, address)
+        now = settled_at = self._clock.monotonic()
+        before = self._knocks.get(device_id)
+        if before is not None and not before.is_of(claim_key, address):
+            goes_before = bool(claim_key) and not before.claim_key
+            if now - before.at < _HELD_S and not goes_before:
+                raise Conflict("another asks for this id")
+            settled_at = now + _SETTLES_S
+        self._knocks[device_id] = _Knock(claim_key, address, now, settled_at)
         self._knocks.move_to_end(device_id)
         while len(self._knocks) > _LIMIT:
             self._knocks.popitem(last=False)
@@ -59,6 +83,10 @@ class Claimants:
         knock = self._knocks.get(uplink.device_id)
         if knock is None:
             return _no("connect_again", "connect again and ask then")
+        now = self._clock.monotonic()
+        if now < knock.settled_at:
+            return _no("try_again", "another asked for this id just now", retry_after_s=_SETTLES_S)
+        self._knocks[uplink.device_id] = replace(knock, at=now)
         try:
             question = question_of(uplink.payload)
             asked = Asked(

@@ -236,6 +236,7 @@ class Fleet:
             clock=clock,
         )
         claimants = Claimants(provisioning=self.provisioning, sender=self._sender)
+        claimants = Claimants(provisioning=self.provisioning, sender=self._sender, clock=clock)
         self.guard = DeviceGuard(credentials=self._credentials, directory=self._directory, claimants=claimants)
         self.desk = FleetDesk(
             directory=self._directory,

@@ -18,7 +18,7 @@ from fleet.claimants import Claimants
 from fleet.credentials import Credentials
 from fleet.database import log_failure
 from fleet.directory import Directory
-from fleet.errors import TooManyAttempts
+from fleet.errors import Conflict, TooManyAttempts
 from gateway.channels import (
     CLAIMANT,
     PROVISION,
@@ -94,6 +94,8 @@ class DeviceGuard:
         key = (request.password or b"").decode("ascii", "replace")
         try:
             listens = await self._claimants.knock(wanted, key, request.address)
+        except Conflict:
+            return ReasonCode.SERVER_BUSY
         except Exception as error:
             log_failure(logger, error, "%s: its claim key cannot be checked", request.client_id)
             return ReasonCode.SERVER_UNAVAILABLE

@@ -12,12 +12,14 @@ from fleet.clock import Clock
 from fleet.database import Database
 from fleet.machines.command import COMMAND_UNFINISHED
 from fleet.machines.job import JOB_UNFINISHED
+from fleet.provisioning import ApplicationStatus
 
 logger = logging.getLogger(__name__)
 
 LEAP = timedelta(minutes=1)
 _DEADLINES = (
     ("command", ("expires_at", "next_send_at", "answer_by"), COMMAND_UNFINISHED),
+    ("application", ("updated_at",), (ApplicationStatus.PENDING, ApplicationStatus.PROVISIONED)),  # kept for a time
     ("job", ("deadline", "next_offer_at", "step_at"), JOB_UNFINISHED),
 )
 

@@ -46,6 +46,7 @@ INFO_LIMIT_BYTES = 2_048
 ASK_AGAIN_S = 30.0
 _PENDING_KEPT = timedelta(days=7)  # without asking again
 _PROVISIONED_KEPT = timedelta(days=1)  # for a device that asks for its token again
+_NO_GUESS = frozenset({"rejected", "queue_full", "claim_key_used_up"})  # refused with the right key, or nonce
 _FREE_FAILURES = 20  # a batch behind one address, some of them wrong, is not locked out by the first
 
 
@@ -160,7 +161,11 @@ class Provisioning:
         refused = False
         try:
             return await self._ask(asked)
-        except (Refused, Invalid):
+        except Refused as error:
+            # One device that asks on in vain must not throttle all that are behind its address.
+            refused = error.reason not in _NO_GUESS
+            raise
+        except Invalid:
             refused = True
             raise
         finally:
@@ -202,6 +207,11 @@ class Provisioning:
     async def _first(self, asked: Asked, key: ClaimKey | None) -> Given:
         if await DeviceRow.exists(id=asked.device_id):
             raise Refused("already_provisioned", "there is a device of this id already")
+        parts = asked.device_id.split(":")
+        elders = [":".join(parts[:n]) for n in range(1, len(parts))]
+        if elders and await DeviceRow.exists(id__in=elders):
+            # "pump-7:b" is a client id of pump-7: who took it as an id would shut that device out.
+            raise Refused("already_provisioned", "this id belongs to another device")
         if key is None and not self.ask_about_unknown:
             raise Refused("claim_key_invalid", "a claim key is wanted")
         if key is None or key.mode is ClaimMode.APPROVAL:

@@ -2,12 +2,14 @@
 
 import logging
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from fleet.machines.command import CommandState
+from fleet.provisioning import Asked
 from fleet.views import Job
-from tests.fleet.conftest import ANNA, Rig
+from tests.fleet.conftest import ANNA, Rig, running
 
 LEAPS = [timedelta(days=1), timedelta(days=-1), timedelta(days=3653), timedelta(days=-3653), timedelta(hours=1)]
 
@@ -45,6 +47,18 @@ async def test_an_update_under_way_has_the_time_of_its_step(lite: Rig, leap: tim
     assert (after.status, after.deadline) == (before.status, before.deadline + leap)
     await lite.later(left.total_seconds())
     assert (await job()).status != before.status
+
+
+@pytest.mark.parametrize("leap", LEAPS, ids=str)
+async def test_who_waits_for_an_operator_waits_on(tmp_path: Path, sqlite_url: str, leap: timedelta) -> None:
+    async with running(tmp_path, sqlite_url, ask_about_unknown=True) as rig:
+        asked = Asked(device_id="pump-7", nonce="a secret of its own", info={}, address="192.0.2.1", link="http")
+        await rig.fleet.provisioning.ask(asked)
+        rig.clock._utc += leap
+        for day in range(8):
+            assert (await rig.fleet.provisioning.list()).total == 1, day
+            await rig.later(86_400)
+        assert (await rig.fleet.provisioning.list()).total == 0  # and has given up after seven days
 
 
 async def test_a_small_correction_moves_nothing_and_a_leap_is_told_of(

@@ -201,6 +201,29 @@ async def test_guessing_at_keys_is_slowed_down_by_address(lite: Rig) -> None:
     assert await ask(lite, key, address="192.0.2.1")
 
 
+async def test_a_device_that_asks_on_in_vain_throttles_nobody_behind_its_address(lite: Rig) -> None:
+    _, approval = await claim_key(lite, ClaimMode.APPROVAL)
+    _, used_up = await claim_key(lite, uses_limit=1)
+    _, key = await claim_key(lite)
+    assert await ask(lite, used_up, "first")
+    assert await ask(lite, approval, "unwanted", NONCE) is None
+    await lite.fleet.provisioning.reject(ANNA, "unwanted")
+    for _ in range(30):
+        assert await refusal(lite, approval, "unwanted", NONCE) == "rejected"
+        assert await refusal(lite, used_up, "second") == "claim_key_used_up"
+    assert await ask(lite, key)
+
+
+async def test_nobody_takes_a_client_id_of_another_device_for_an_id(rig: Rig) -> None:
+    _, key = await claim_key(rig)
+    await rig.device("pump-7")
+    for device_id in ("pump-7:", "pump-7:main", "pump-7:a:b"):
+        assert await refusal(rig, key, device_id) == "already_provisioned"
+    assert await ask(rig, key, "pump-8:main")
+    assert await refusal(rig, key, "pump-8:main:b") == "already_provisioned"
+    assert await ask(rig, key, "00:1b:44:11:3a:b7")
+
+
 @pytest.mark.parametrize("device_id", ["", "a/b", "provision", "x" * 65, "..", "pump 7", "pump\x00", "+", "#", "$SYS"])
 async def test_ids_that_no_device_may_have_are_refused(lite: Rig, device_id: str) -> None:
     _, key = await claim_key(lite)
@@ -268,6 +291,43 @@ async def test_a_question_over_mqtt_is_answered_on_the_same_connection(lite: Rig
     assert answer["status"] == "provisioned"
     assert await lite.fleet.devices.authenticate("pump-7", answer["credentials"]["token"])
     assert lite.fleet.presence.heard_at("pump-7") is None  # asking is not being here
+
+
+async def test_nobody_comes_between_a_claimant_and_its_answer(tmp_path: Path, sqlite_url: str) -> None:
+    async with running(tmp_path, sqlite_url, ask_about_unknown=True) as rig:
+        _, key = await claim_key(rig)
+        _, other = await claim_key(rig)
+
+        async def connect(password: str, address: str = HERE) -> ReasonCode:
+            return await rig.fleet.guard.connect(request("provision:pump-7", password, address=address))
+
+        assert await connect("", "192.0.2.1") is ReasonCode.SUCCESS
+        assert await connect("", "192.0.2.2") is ReasonCode.SERVER_BUSY  # it would hear the answer
+        assert await connect("", "192.0.2.1") is ReasonCode.SUCCESS
+        assert await connect(key) is ReasonCode.SUCCESS
+        # The stranger's last question, still on its way when the key came: it must not be let in by that key.
+        assert (await question(rig, {"nonce": "a nonce of the stranger"}))["reason"] == "try_again"
+        assert (await rig.fleet.devices.list()).total == 0
+        rig.clock.move(2.0)
+        for password, address in (("", "192.0.2.1"), (other, HERE)):
+            assert await connect(password, address) is ReasonCode.SERVER_BUSY
+        assert await connect(key, "192.0.2.9") is ReasonCode.SUCCESS  # the same, by another network
+        assert (await question(rig, {"nonce": NONCE}))["status"] == "provisioned"
+
+
+async def test_an_id_is_held_until_a_minute_after_the_last_question(tmp_path: Path, sqlite_url: str) -> None:
+    async with running(tmp_path, sqlite_url, ask_about_unknown=True) as rig:
+
+        async def connect(address: str) -> ReasonCode:
+            return await rig.fleet.guard.connect(request("provision:pump-7", "", address=address))
+
+        assert await connect(HERE) is ReasonCode.SUCCESS
+        rig.clock.move(59)
+        assert (await question(rig, {"nonce": NONCE}))["status"] == "pending"
+        rig.clock.move(59)
+        assert await connect("192.0.2.1") is ReasonCode.SERVER_BUSY
+        rig.clock.move(1)
+        assert await connect("192.0.2.1") is ReasonCode.SUCCESS
 
 
 @pytest.mark.parametrize(
