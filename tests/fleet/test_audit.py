@@ -1,6 +1,9 @@
 """The audit's chain: written with each change, and whatever is done to the table is found."""
 
 import asyncio
+import hashlib
+import json
+import re
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
@@ -371,6 +374,18 @@ async def test_an_export_is_enough_to_check_it_elsewhere(rig: Rig) -> None:
     assert not check(lines[:-1], head)
     assert check(lines[:-1])
     assert not check([line.replace(b"anna", b"eve") for line in lines])
+
+
+async def test_the_digest_is_made_as_the_docs_say(lite: Rig) -> None:
+    await _entries(lite, 2)
+    page = (Path(__file__).parents[2] / "docs" / "people.md").read_text()
+    [said] = re.findall(r"`(seq, prev, [^`]*)`", page)
+    async for lines in lite.fleet.audit.export():
+        for line in lines.splitlines():
+            entry = json.loads(line)
+            values = [entry[name] for name in re.split(r",\s+", said)]
+            text = json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+            assert hashlib.sha256(text.encode()).hexdigest() == entry["digest"]
 
 
 def test_many_faults_are_counted_and_few_are_kept() -> None:
