@@ -111,9 +111,17 @@ class Audit:
         """
         async with self._pruning:
             head, anchor = await self._ends()
-            if head.seq - anchor.seq <= self._limit + self._limit // 100 + 1:
+            if not self._is_long(head, anchor):
                 return
             async with self._database.transaction():
+                # The chain is taken first, and looked at again: another node may prune as well.
+                head, anchor = _ends_of(
+                    await self._database.execute(
+                        "UPDATE audit_chain SET anchor_seq = anchor_seq WHERE id = ? RETURNING *", (_CHAIN,)
+                    )
+                )
+                if not self._is_long(head, anchor):
+                    return
                 row = await AuditRow.get_or_none(seq=head.seq - self._limit)
                 if row is None or row.digest is None:
                     logger.error("the audit is not pruned: entry %d is missing", head.seq - self._limit)
@@ -125,6 +133,9 @@ class Audit:
                     (through.seq, through.digest, _CHAIN),
                 )
                 await self.record(SYSTEM, PRUNE, "audit", str(through.seq), pruned(through), None)
+
+    def _is_long(self, head: Mark, anchor: Mark) -> bool:
+        return head.seq - anchor.seq > self._limit + self._limit // 100 + 1
 
     async def head(self) -> Mark:
         """The newest entry: kept elsewhere, it shows later whether the chain was cut off or written anew."""
@@ -188,14 +199,7 @@ class Audit:
         return report
 
     async def _ends(self) -> tuple[Mark, Mark]:
-        rows = await self._database.execute("SELECT * FROM audit_chain WHERE id = ?", (_CHAIN,))
-        if not rows:
-            return START, START  # who has taken the row away finds all entries called strays
-        [row] = rows
-        return (
-            Mark(seq=row["head_seq"], digest=row["head_digest"]),
-            Mark(seq=row["anchor_seq"], digest=row["anchor_digest"]),
-        )
+        return _ends_of(await self._database.execute("SELECT * FROM audit_chain WHERE id = ?", (_CHAIN,)))
 
     async def _append(self, link: Link) -> None:
         """Put an entry at the end. Inside a transaction, which holds the head from here to its commit."""
@@ -226,6 +230,17 @@ class Audit:
             anchor_seq=START.seq,
             anchor_digest=START.digest,
         )
+
+
+def _ends_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Mark, Mark]:
+    """(head, anchor)"""
+    if not rows:
+        return START, START  # who has taken the row away finds all entries called strays
+    [row] = rows
+    return (
+        Mark(seq=row["head_seq"], digest=row["head_digest"]),
+        Mark(seq=row["anchor_seq"], digest=row["anchor_digest"]),
+    )
 
 
 def _line(row: Mapping[str, Any]) -> bytes:

@@ -1,7 +1,11 @@
 """The audit's chain: written with each change, and whatever is done to the table is found."""
 
 import asyncio
+import hashlib
+import json
+import re
 import shutil
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +242,67 @@ async def test_pruning_says_so_and_the_rest_still_holds(tmp_path: Path, database
         assert not (await rig.fleet.audit.verify()).ok
 
 
+async def test_nodes_that_prune_and_write_at_once_leave_one_chain(tmp_path: Path, database_url: str) -> None:
+    async with running(tmp_path, database_url, audit_limit=10) as rig:
+        nodes = [Audit(database=rig.fleet.database, clock=rig.clock, limit=limit) for limit in (10, 12, 8)]
+        for _ in range(4):
+            await asyncio.gather(
+                _entries(rig, 20),
+                *(node.prune() for node in nodes),
+                _entries(rig, 5),
+                *(node.prune() for node in nodes),
+            )
+        report = await rig.fleet.audit.verify()
+        assert report.ok, report.faults
+        assert report.anchor.seq > 0
+
+
+_WRITER = """
+import asyncio, sys
+from pathlib import Path
+from fleet.actor import SYSTEM
+from fleet.audit import Audit
+from fleet.clock import SystemClock
+from fleet.database import Database
+
+async def write():
+    database = Database(f"sqlite://{sys.argv[1]}")
+    await database.open()
+    audit = Audit(database=database, clock=SystemClock(), limit=50)
+    while True:
+        await audit.record(SYSTEM, "x", "device", "d")
+        print(await audit.head(), flush=True)
+        await audit.prune()
+
+asyncio.run(write())
+"""
+
+
+async def test_a_writer_that_is_killed_leaves_a_whole_chain_with_all_it_had_said(
+    tmp_path: Path, migrated: Path
+) -> None:
+    file = tmp_path / "fleet.db"
+    shutil.copy(migrated, file)
+    for rounds in range(3):
+        writer = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _WRITER, str(file), stdout=asyncio.subprocess.PIPE
+        )
+        assert writer.stdout is not None
+        for _ in range(40 + 7 * rounds):
+            said = await writer.stdout.readline()
+        writer.kill()
+        await writer.wait()
+        for line in (await writer.stdout.read()).splitlines(keepends=True):
+            said = line if line.endswith(b"\n") else said
+        database = Database(f"sqlite://{file}")
+        await database.attach()
+        try:
+            report = await Audit(database=database, clock=MovableClock(), limit=50).verify(parse_mark(said.decode()))
+        finally:
+            await database.close()
+        assert report.ok, report.faults
+
+
 async def test_changes_go_on_when_the_head_was_taken_away_and_it_is_found(rig: Rig) -> None:
     head = await _entries(rig)
     await _do(rig, "DELETE FROM audit_chain")
@@ -309,6 +374,18 @@ async def test_an_export_is_enough_to_check_it_elsewhere(rig: Rig) -> None:
     assert not check(lines[:-1], head)
     assert check(lines[:-1])
     assert not check([line.replace(b"anna", b"eve") for line in lines])
+
+
+async def test_the_digest_is_made_as_the_docs_say(lite: Rig) -> None:
+    await _entries(lite, 2)
+    page = (Path(__file__).parents[2] / "docs" / "people.md").read_text()
+    [said] = re.findall(r"`(seq, prev, [^`]*)`", page)
+    async for lines in lite.fleet.audit.export():
+        for line in lines.splitlines():
+            entry = json.loads(line)
+            values = [entry[name] for name in re.split(r",\s+", said)]
+            text = json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+            assert hashlib.sha256(text.encode()).hexdigest() == entry["digest"]
 
 
 def test_many_faults_are_counted_and_few_are_kept() -> None:
