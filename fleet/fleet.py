@@ -235,7 +235,6 @@ class Fleet:
             audit=self.audit,
             clock=clock,
         )
-        claimants = Claimants(provisioning=self.provisioning, sender=self._sender)
         claimants = Claimants(provisioning=self.provisioning, sender=self._sender, clock=clock)
         self.guard = DeviceGuard(credentials=self._credentials, directory=self._directory, claimants=claimants)
         self.desk = FleetDesk(
