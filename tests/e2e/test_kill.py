@@ -23,7 +23,7 @@ from paho.mqtt.properties import Properties
 
 from tests.e2e.running import MooringProcess, Operator, operator, until
 
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "30"))
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "15"))
 DEVICES = 3
 
 
