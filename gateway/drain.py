@@ -28,6 +28,7 @@ from gateway.store import Buffering, Store, StoreError, StoreRejected, StoreUnav
 logger = logging.getLogger(__name__)
 
 
+_TRICKLE_S = 1.0  # behind by no more than this, there is time to gather
 _CATCH_UP = 0.9  # of the store's rate: the rest is for what it is behind
 _RATE_WEIGHT = 0.2  # of the newest write, in the rate
 
@@ -126,7 +127,8 @@ class Drain:
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._per_s = 0.0
-        """Readings a second that the store has taken lately."""
+        """Readings a second that the store took while it was behind."""
+        self._busy_since: float | None = None
         self._count_written = self._count_rejected = self._count_retries = 0
 
     async def open_store(self) -> None:
@@ -202,7 +204,7 @@ class Drain:
                 if self._cursor >= self._journal.last_seq:
                     self._recovered()
                     return forget_in_s
-                if self._last_write_at is not None and not self._attempts:
+                if self._last_write_at is not None and not self._attempts and self.lag_s() < _TRICKLE_S:
                     wait_s = self._last_write_at + self._options.linger_s - self._monotonic()
                     if wait_s > 0:
                         return _sooner(wait_s, forget_in_s)
@@ -318,22 +320,28 @@ class Drain:
             last, readings = await self._next_rows()
             self._batch = _Batch(last, self._parts(readings), len(readings))
         batch = self._batch
-        began = self._monotonic()
         while batch.parts:
             await self._write_part(batch)
         self._batch = None
-        if (took_s := self._monotonic() - began) > 0:
-            self._per_s += (batch.size / took_s - self._per_s) * (_RATE_WEIGHT if self._per_s else 1.0)
         for reading, detail in batch.poison:
             self._rejected(reading, detail)
         self._count_written += batch.size - len(batch.poison)
         self._count_rejected += len(batch.poison)
         self._cursor = batch.last
+        self._note_rate(batch.size)
         self._last_write_at = self._monotonic()
         self._written.append((batch.last, self._last_write_at))
         self._recovered()
         if not self._store.visible_after_s:
             await self._forget_seen()
+
+    def _note_rate(self, readings: int) -> None:
+        """From the end of a write to the end of the next, when there was no pause: all that a reading costs."""
+        now = self._monotonic()
+        if self._busy_since is not None and now > self._busy_since:
+            rate = readings / (now - self._busy_since)
+            self._per_s += (rate - self._per_s) * (_RATE_WEIGHT if self._per_s else 1.0)
+        self._busy_since = now if self.lag_s() >= _TRICKLE_S else None
 
     async def _next_rows(self) -> tuple[int, Readings]:
         """The next rows' readings, merged, and the number of the last row among them."""
