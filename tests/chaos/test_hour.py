@@ -27,7 +27,7 @@ SECONDS = float(os.environ.get("LEDGER_SECONDS", "12"))
 SEED = int(os.environ.get("LEDGER_SEED", "11"))
 DEVICES = 6
 PER_S = 100.0  # of one device over MQTT; those over HTTP take their turns
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), Path("/no/libfaketime.so.1"))  # by machine
 FAULTS = [
     ("posix/io/rw/pwrite", ENOSPC),
     ("posix/io/rw/pwrite/reduce", 0),
